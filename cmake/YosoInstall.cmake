@@ -1,0 +1,19 @@
+# Installs the operators for find_package(yoso), which gives yoso::ops and needs no LibTorch. The
+# program and the library of torch operators run from the build folder: they link one LibTorch.
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+foreach(layer cpu ops)
+  set_target_properties(yoso_${layer} PROPERTIES EXPORT_NAME ${layer})
+  target_compile_features(yoso_${layer} PUBLIC cxx_std_20)
+endforeach()
+install(TARGETS yoso_cpu yoso_ops EXPORT yoso)
+install(DIRECTORY yoso/core yoso/cpu yoso/ops DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/yoso
+        FILES_MATCHING PATTERN "*.h"
+        PATTERN "testing.h" EXCLUDE)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/yoso)
+install(EXPORT yoso NAMESPACE yoso:: FILE yosoTargets.cmake DESTINATION ${package_dir})
+write_basic_package_version_file(yosoConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES cmake/yosoConfig.cmake ${PROJECT_BINARY_DIR}/yosoConfigVersion.cmake
+        DESTINATION ${package_dir})

@@ -1,0 +1,47 @@
+# One function a kind of target, so that a folder's CMakeLists.txt is a list of names.
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+if(YOSO_DEVELOPER)
+  find_package(GTest REQUIRED)
+  find_package(benchmark REQUIRED)
+  include(GoogleTest)
+endif()
+
+add_library(yoso_options INTERFACE)
+target_include_directories(yoso_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+target_compile_options(yoso_options INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion
+                                              $<$<BOOL:${YOSO_WERROR}>:-Werror>)
+
+# yoso_add_library(ops SOURCES ... LINK ...): target yoso_ops, alias yoso::ops.
+function(yoso_add_library name)
+  cmake_parse_arguments(ARG "SHARED" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+  if(ARG_SHARED)
+    add_library(yoso_${name} SHARED ${ARG_SOURCES})
+  else()
+    add_library(yoso_${name} STATIC ${ARG_SOURCES})
+  endif()
+  add_library(yoso::${name} ALIAS yoso_${name})
+  target_include_directories(yoso_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                                 $<INSTALL_INTERFACE:include>)
+  target_link_libraries(yoso_${name} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK}
+                                            $<BUILD_INTERFACE:yoso_options>)
+endfunction()
+
+# yoso_add_test(hash_test yoso::ops): hash_test.cc in this folder; every TEST is a ctest case.
+function(yoso_add_test name)
+  if(YOSO_DEVELOPER)
+    add_executable(${name} ${name}.cc)
+    target_link_libraries(${name} PRIVATE ${ARGN} yoso_options GTest::gmock GTest::gtest_main)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+  endif()
+endfunction()
+
+# yoso_add_bench(hash_bench yoso::ops)
+function(yoso_add_bench name)
+  if(YOSO_DEVELOPER)
+    add_executable(${name} ${name}.cc)
+    target_link_libraries(${name} PRIVATE ${ARGN} yoso_options benchmark::benchmark_main)
+  endif()
+endfunction()

@@ -1,0 +1,28 @@
+// Attention kinds behind one interface. Adding one: a file pair, a line in registry.cc, a recipe.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "yoso/nn/config.h"
+
+namespace yoso::nn {
+
+// What stands between the projections of a block: heads in, heads out.
+class Attention : public torch::nn::Module {
+ public:
+  // query, key, value [B, N, H, D]; mask [B, N] bool (true = real) or undefined. Returns
+  // [B, N, H, D]. Masked tokens have no effect on real ones; their own rows are 0 or finite.
+  virtual at::Tensor forward(const at::Tensor& query, const at::Tensor& key,
+                             const at::Tensor& value, const at::Tensor& mask) = 0;
+};
+
+// Throws Error when config.kind is unknown, listing the known ones.
+std::shared_ptr<Attention> make_attention(const AttentionConfig& config);
+std::vector<std::string> attention_kinds();  // sorted
+
+}  // namespace yoso::nn

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/ops/bucket_attention_grad.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "yoso/ops/check_rows.h"
+#include "yoso/ops/expected_attention.h"
+#include "yoso/ops/hash.h"
+#include "yoso/ops/reference.h"
+
+namespace yoso {
+
+void BucketAttentionGrad::check() const {
+  YOSO_CHECK_RANGE(code_bits, 1, 16);
+  YOSO_CHECK(query_codes.dtype == code_dtype(code_bits), "query_codes", name_of(query_codes.dtype),
+             name_of(code_dtype(code_bits)));
+  YOSO_CHECK(key_codes.dtype == code_dtype(code_bits), "key_codes", name_of(key_codes.dtype),
+             name_of(code_dtype(code_bits)));
+  YOSO_CHECK(query_codes.rows >= 1, "query_codes.rows (hashes)", query_codes.rows, "at least 1");
+  YOSO_CHECK_EQ(key_codes.batch, query_codes.batch);
+  YOSO_CHECK_EQ(key_codes.rows, query_codes.rows);
+  const int64_t batch = query_codes.batch, hq = query_codes.heads, hk = key_codes.heads;
+  const int64_t nq = query_codes.cols, nk = key_codes.cols;
+  check_heads(kName, hq, hk);
+  check_width(kName, "queries", queries.cols);
+  check_width(kName, "values", values.cols);
+  check_floating(kName, "queries", queries, batch, hq, nq, queries.cols);
+  check_floating(kName, "keys", keys, batch, hk, nk, queries.cols);
+  check_floating(kName, "values", values, batch, hk, nk, values.cols);
+  YOSO_CHECK(keys.dtype == queries.dtype, "keys", name_of(keys.dtype), name_of(queries.dtype));
+  YOSO_CHECK(values.dtype == queries.dtype, "values", name_of(values.dtype),
+             name_of(queries.dtype));
+  check_scale(kName, "query_scale", query_scale, queries);
+  check_scale(kName, "key_scale", key_scale, keys);
+  check_floating_like(kName, "out_grad", out_grad, queries, batch, hq, nq, values.cols);
+  check_floating_like(kName, "query_grad", query_grad, queries, batch, hq, nq, queries.cols);
+  check_floating_like(kName, "key_grad", key_grad, queries, batch, hk, nk, queries.cols);
+  check_sides(kName, query_rows, key_rows, batch, nq, nk);
+}
+
+// The definition, quadratic and in double. Never optimise this.
+void reference::bucket_attention_grad(const BucketAttentionGrad& a) {
+  a.check();
+  const int64_t hashes = a.query_codes.rows, width = a.queries.cols;
+  const int64_t hq = a.query_codes.heads, hk = a.key_codes.heads;
+  for (int64_t b = 0; b < a.query_rows.count(a.queries.batch); ++b) {
+    const Sequence q = sequence(a.query_rows, b, a.queries.rows);
+    const Sequence k = sequence(a.key_rows, b, a.keys.rows);
+    for (int64_t g = 0; g < hk; ++g) {
+      std::vector<double> key_sum(static_cast<size_t>(k.rows * width));
+      for (int64_t h = g * (hq / hk); h < (g + 1) * (hq / hk); ++h) {
+        for (int64_t i = 0; i < q.rows; ++i) {
+          std::vector<double> query_sum(static_cast<size_t>(width));
+          for (int64_t j = 0; j < k.rows && q.is_real(i); ++j) {
+            if (!k.is_real(j)) continue;
+            int64_t collisions = 0;
+            for (int64_t m = 0; m < hashes; ++m) {
+              collisions += code_at(a.query_codes, q.batch, h, m, q.begin + i) ==
+                            code_at(a.key_codes, k.batch, g, m, k.begin + j);
+            }
+            if (collisions == 0) continue;
+            double product = 0, x = 0;
+            for (int64_t v = 0; v < a.values.cols; ++v) {
+              product += value_at(a.out_grad, q.batch, h, q.begin + i, v) *
+                         value_at(a.values, k.batch, g, k.begin + j, v);
+            }
+            for (int64_t c = 0; c < width; ++c) {
+              x += unit_at(a.queries, a.query_scale, q.batch, h, q.begin + i, c) *
+                   unit_at(a.keys, a.key_scale, k.batch, g, k.begin + j, c);
+            }
+            const double bits = static_cast<double>(a.code_bits);
+            const double slope =
+                a.gradient == Gradient::kTrue
+                    ? collision_slope(x, bits)
+                    : bits / 2 * static_cast<double>(collisions) / static_cast<double>(hashes);
+            for (int64_t c = 0; c < width; ++c) {
+              query_sum[c] +=
+                  slope * product * unit_at(a.keys, a.key_scale, k.batch, g, k.begin + j, c);
+              key_sum[j * width + c] +=
+                  slope * product * unit_at(a.queries, a.query_scale, q.batch, h, q.begin + i, c);
+            }
+          }
+          for (int64_t c = 0; c < width; ++c) {
+            set_value(a.query_grad, q.batch, h, q.begin + i, c, query_sum[c]);
+          }
+        }
+      }
+      for (int64_t j = 0; j < k.rows; ++j) {
+        for (int64_t c = 0; c < width; ++c) {
+          set_value(a.key_grad, k.batch, g, k.begin + j, c, key_sum[j * width + c]);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace yoso

@@ -1,0 +1,105 @@
+// Checks that several operators share: two sides (queries and keys), their masks and offsets.
+// Messages are "operator: what is got, expected ...".
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "yoso/core/array.h"
+#include "yoso/core/check.h"
+
+namespace yoso {
+
+// `name` of `op` must be present, [batch, heads, rows, cols] and floating.
+inline void check_floating(const char* op, const char* name, const ConstArray& a, int64_t batch,
+                           int64_t heads, int64_t rows, int64_t cols) {
+  if (!is_floating(a.dtype)) {
+    fail(op, ": ", name, " is ", name_of(a.dtype), ", expected a floating type");
+  }
+  const int64_t got[] = {a.batch, a.heads, a.rows, a.cols};
+  const int64_t expected[] = {batch, heads, rows, cols};
+  const char* extents[] = {"batch", "heads", "rows", "cols"};
+  for (int i = 0; i < 4; ++i) {
+    if (got[i] != expected[i]) {
+      fail(op, ": ", name, ".", extents[i], " is ", got[i], ", expected ", expected[i]);
+    }
+  }
+  if (a.data == nullptr && a.size() > 0) fail(op, ": ", name, " is null, expected an array");
+}
+
+// As above; `a` is double exactly when `like` is.
+inline void check_floating_like(const char* op, const char* name, const ConstArray& a,
+                                const ConstArray& like, int64_t batch, int64_t heads, int64_t rows,
+                                int64_t cols) {
+  check_floating(op, name, a, batch, heads, rows, cols);
+  if ((a.dtype == DType::kFloat64) != (like.dtype == DType::kFloat64)) {
+    fail(op, ": ", name, " is ", name_of(a.dtype), ", expected a type that goes with ",
+         name_of(like.dtype));
+  }
+}
+
+// A row scale [B, H, 1, N] of the accumulation type of `x` [B, H, N, *], or absent.
+inline void check_scale(const char* op, const char* name, const ConstArray& scale,
+                        const ConstArray& x) {
+  if (scale.data == nullptr) return;
+  check_floating(op, name, scale, x.batch, x.heads, 1, x.rows);
+  const DType expected = x.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  if (scale.dtype != expected) {
+    fail(op, ": ", name, " is ", name_of(scale.dtype), ", expected ", name_of(expected));
+  }
+}
+
+// Width of a row of queries, keys or values.
+inline void check_width(const char* op, const char* name, int64_t width) {
+  if (width < 1 || width > 256) {
+    fail(op, ": ", name, ".cols is ", width, ", expected 1 to 256");
+  }
+}
+
+// Offsets of one side against the arrays' batch and rows. Reads the offsets: host memory.
+inline void check_rows(const char* op, const char* name, const Rows& side, int64_t batch,
+                       int64_t rows) {
+  if (side.offsets == nullptr) return;
+  if (batch != 1) {
+    fail(op, ": batch is ", batch, ", expected 1 with ", name, ".offsets (ragged sequences)");
+  }
+  if (side.sequences < 0) {
+    fail(op, ": ", name, ".sequences is ", side.sequences, ", expected at least 0");
+  }
+  if (side.offsets[0] != 0) {
+    fail(op, ": ", name, ".offsets[0] is ", side.offsets[0], ", expected 0");
+  }
+  for (int64_t b = 0; b < side.sequences; ++b) {
+    if (side.offsets[b + 1] < side.offsets[b]) {
+      fail(op, ": ", name, ".offsets[", b + 1, "] is ", side.offsets[b + 1],
+           ", expected at least offsets[", b, "] = ", side.offsets[b]);
+    }
+  }
+  if (side.offsets[side.sequences] != rows) {
+    fail(op, ": ", name, ".offsets[", side.sequences, "] is ", side.offsets[side.sequences],
+         ", expected the number of rows = ", rows);
+  }
+}
+
+// Both sides are padded or both are ragged, with the same number of sequences.
+inline void check_sides(const char* op, const Rows& queries, const Rows& keys, int64_t batch,
+                        int64_t num_queries, int64_t num_keys) {
+  if ((queries.offsets == nullptr) != (keys.offsets == nullptr)) {
+    fail(op, ": ", queries.offsets ? "key" : "query",
+         "_rows.offsets is absent, expected offsets for both sides or for none");
+  }
+  check_rows(op, "query_rows", queries, batch, num_queries);
+  check_rows(op, "key_rows", keys, batch, num_keys);
+  if (queries.offsets != nullptr && queries.sequences != keys.sequences) {
+    fail(op, ": key_rows.sequences is ", keys.sequences,
+         ", expected query_rows.sequences = ", queries.sequences);
+  }
+}
+
+// Hq must be a multiple of Hk (both may be 0 only together).
+inline void check_heads(const char* op, int64_t query_heads, int64_t key_heads) {
+  if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0) {
+    fail(op, ": queries.heads is ", query_heads,
+         ", expected a multiple of keys.heads = ", key_heads);
+  }
+}
+
+}  // namespace yoso

@@ -1,0 +1,49 @@
+// Kernels on packed tiles, shared by expected_attention and its gradients: products of small
+// matrices, and collision probabilities element by element. SIMD behind one call a tile.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "yoso/ops/bucket_attention_grad.h"  // Gradient
+
+namespace yoso::cpu {
+
+// Columns come in whole vectors and rows in groups: buffers hold kTileColumns- and kTileRows-fold
+// extents, where the surplus is computed from and to whatever lies there.
+inline constexpr int64_t kTileRows = 8;
+inline constexpr int64_t kTileColumns = 16;
+
+constexpr int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+enum class Sum { kFresh, kContinued };
+
+// c[r][j] = sum_t a[r * a_row + t * a_step] * b[t][j], or += with kContinued, for T float or
+// double. Every element is one chain of multiply-adds in the order of t, so a sum that is continued
+// has the bits of a sum made in one call.
+template <class T>
+struct TileProduct {
+  const T* a;
+  int64_t a_row, a_step;
+  const T* b;  // [steps, columns], rows b_row apart
+  int64_t b_row;
+  T* c;  // [rows, columns], rows c_row apart
+  int64_t c_row;
+  int64_t rows, columns, steps;
+  Sum sum;
+};
+void multiply(const TileProduct<float>& product);
+void multiply(const TileProduct<double>& product);
+
+// x = p(x) = (1 - acos(x)/pi)^T for `count` (a multiple of kTileColumns) elements. In float, the
+// relative error is below T 2e-7, for any x in [-1, 1] as given.
+void collide(float* x, int64_t count, double code_bits);
+void collide(double* x, int64_t count, double code_bits);
+
+// x = p(x), g = slope(x) g, with T/2 p(x) for the slope or its true value.
+void collide(float* x, float* g, int64_t count, double code_bits, Gradient gradient);
+void collide(double* x, double* g, int64_t count, double code_bits, Gradient gradient);
+
+}  // namespace yoso::cpu

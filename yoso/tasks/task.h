@@ -1,0 +1,58 @@
+// Tasks: where examples come from and what a right answer is. The training loop, the evaluation and
+// the command line know tasks by this interface only. Adding one: a file pair, a line in
+// registry.cc, a recipe.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace yoso {
+
+enum class Split : uint8_t { kTrain, kDev, kTest };
+const char* name_of(Split split);  // "train", "dev", "test"
+
+// Examples padded on the right to the longest of them.
+struct Batch {
+  at::Tensor tokens;  // [B, N] int64, 0 where padded
+  at::Tensor mask;    // [B, N] bool, true = real
+  at::Tensor labels;  // [B] int64, or [B, N] int64 with -100 where padded (labels per token)
+};
+
+// Values of a recipe's [task] table beside `name`, as text: "max_length" -> "2048". A task reads
+// what it knows and refuses the rest by name.
+using TaskOptions = std::map<std::string, std::string>;
+
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  virtual int64_t vocab_size() const = 0;  // padding (0) included
+  virtual int64_t num_classes() const = 0;
+  virtual int64_t max_length() const = 0;  // tokens of the longest example it can give
+  virtual bool labels_per_token() const { return false; }
+
+  virtual int64_t size(Split split) const = 0;  // examples
+  // Safe to call from several threads at once. Every index is in [0, size(split)).
+  virtual Batch batch(Split split, std::span<const int64_t> examples) const = 0;
+
+  // For `predict`: one line of input to tokens (throws Error when it cannot be one) and the name
+  // of a class.
+  virtual std::vector<int64_t> encode(std::string_view line) const = 0;
+  virtual std::string class_name(int64_t label) const = 0;
+};
+
+// `data` is the folder or file the recipe names; may be empty for tasks that generate.
+// Throws Error with path and line for a bad file, with the key for a bad option.
+std::shared_ptr<Task> make_task(const std::string& name, const std::string& data,
+                                const TaskOptions& options);
+std::vector<std::string> task_names();
+
+}  // namespace yoso
