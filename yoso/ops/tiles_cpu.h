@@ -13,6 +13,8 @@ namespace yoso::cpu {
 // extents, where the surplus is computed from and to whatever lies there.
 inline constexpr int64_t kTileRows = 8;
 inline constexpr int64_t kTileColumns = 16;
+// Rows and columns of a tile. 48 to 192 are equally fast (Zen 4): larger ones leave L2.
+inline constexpr int64_t kTileBlock = 96;
 
 constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -36,6 +38,15 @@ struct TileProduct {
 };
 void multiply(const TileProduct<float>& product);
 void multiply(const TileProduct<double>& product);
+
+// columns[c][r] = rows[r][c] for r < count and c < width.
+template <class T>
+void transpose(const T* rows, int64_t row_stride, int64_t count, int64_t width, T* columns,
+               int64_t column_stride) {
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t c = 0; c < width; ++c) columns[c * column_stride + r] = rows[r * row_stride + c];
+  }
+}
 
 // x = p(x) = (1 - acos(x)/pi)^T for `count` (a multiple of kTileColumns) elements. In float, the
 // relative error is below T 2e-7, for any x in [-1, 1] as given.
