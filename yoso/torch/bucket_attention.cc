@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/ops/bucket_attention.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "yoso/torch/arguments.h"
+
+namespace yoso {
+namespace {
+
+template <void (*kRun)(const BucketAttention&)>
+Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, const Tensor& values,
+                        int64_t code_bits, const std::optional<Tensor>& query_mask,
+                        const std::optional<Tensor>& key_mask,
+                        const std::optional<Tensor>& query_offsets,
+                        const std::optional<Tensor>& key_offsets, std::optional<ScalarType> dtype) {
+  Arguments args(BucketAttention::kName);
+  BucketAttention a;
+  a.query_codes = args.input("query_codes", query_codes, Layout::kCodes);
+  a.key_codes = args.input("key_codes", key_codes, Layout::kCodes);
+  a.values = args.input("values", values, Layout::kTokens);
+  a.code_bits = code_bits;
+  Tensor out = empty_tokens(values, a.query_codes.batch, a.query_codes.cols, a.query_codes.heads,
+                            a.values.cols, dtype.value_or(values.scalar_type()));
+  a.out = args.output("out", out, Layout::kTokens);
+  a.query_rows = args.rows("query", query_mask, query_offsets, a.out);
+  a.key_rows = args.rows("key", key_mask, key_offsets, a.values);
+  kRun(a);
+  return out;
+}
+
+}  // namespace
+}  // namespace yoso
+
+STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) {
+  m.impl("bucket_attention", TORCH_BOX(&yoso::bucket_attention<yoso::cpu::bucket_attention>));
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/torch/dispatch.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+namespace yoso::ops {
+namespace {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+OptionalTensor optional(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
+
+c10::string_view name_of(Projection projection) {
+  return projection == Projection::kHadamard ? "hadamard" : "gaussian";
+}
+
+c10::string_view name_of(Gradient gradient) {
+  return gradient == Gradient::kSurrogate ? "surrogate" : "true";
+}
+
+// Calls the operator; what it refuses (a std::runtime_error on the stable ABI) becomes a
+// c10::Error with the same words.
+template <class Signature, class... Args>
+auto call(const c10::TypedOperatorHandle<Signature>& op, Args&&... args) {
+  try {
+    return op.call(std::forward<Args>(args)...);
+  } catch (const c10::Error&) {
+    throw;
+  } catch (const std::runtime_error& error) {
+    TORCH_CHECK(false, error.what());
+  }
+}
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+}  // namespace
+
+Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,
+            Projection projection, int64_t projection_heads) {
+  static const auto op = find<Tensor(const Tensor&, int64_t, int64_t, int64_t, c10::string_view,
+                                     std::optional<int64_t>)>("yoso::hash");
+  return call(op, x, num_hashes, code_bits, seed, name_of(projection), projection_heads);
+}
+
+Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, const Tensor& values,
+                        int64_t code_bits, const Sides& sides, at::ScalarType dtype) {
+  static const auto op =
+      find<Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, const OptionalTensor&,
+                  const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+                  std::optional<at::ScalarType>)>("yoso::bucket_attention");
+  return call(op, query_codes, key_codes, values, code_bits, optional(sides.query_mask),
+              optional(sides.key_mask), optional(sides.query_offsets), optional(sides.key_offsets),
+              dtype);
+}
+
+std::tuple<Tensor, Tensor> bucket_attention_grad(const Tensor& query_codes, const Tensor& key_codes,
+                                                 const Tensor& queries, const Tensor& keys,
+                                                 const Tensor& query_scale, const Tensor& key_scale,
+                                                 const Tensor& values, const Tensor& out_grad,
+                                                 int64_t code_bits, Gradient gradient,
+                                                 const Sides& sides) {
+  static const auto op = find<std::tuple<Tensor, Tensor>(
+      const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
+      const OptionalTensor&, const Tensor&, const Tensor&, int64_t, c10::string_view,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&)>(
+      "yoso::bucket_attention_grad");
+  return call(op, query_codes, key_codes, queries, keys, optional(query_scale), optional(key_scale),
+              values, out_grad, code_bits, name_of(gradient), optional(sides.query_mask),
+              optional(sides.key_mask), optional(sides.query_offsets), optional(sides.key_offsets));
+}
+
+Tensor expected_attention(const Tensor& queries, const Tensor& keys, const Tensor& query_scale,
+                          const Tensor& key_scale, const Tensor& values, double code_bits,
+                          const Sides& sides, at::ScalarType dtype) {
+  static const auto op =
+      find<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
+                  const Tensor&, double, const OptionalTensor&, const OptionalTensor&,
+                  const OptionalTensor&, const OptionalTensor&, std::optional<at::ScalarType>)>(
+          "yoso::expected_attention");
+  return call(op, queries, keys, optional(query_scale), optional(key_scale), values, code_bits,
+              optional(sides.query_mask), optional(sides.key_mask), optional(sides.query_offsets),
+              optional(sides.key_offsets), dtype);
+}
+
+std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
+    const Tensor& queries, const Tensor& keys, const Tensor& query_scale, const Tensor& key_scale,
+    const Tensor& values, const Tensor& out_grad, double code_bits, Gradient gradient,
+    const Sides& sides) {
+  static const auto op = find<std::tuple<Tensor, Tensor, Tensor>(
+      const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&, const Tensor&,
+      const Tensor&, double, c10::string_view, const OptionalTensor&, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&)>("yoso::expected_attention_grad");
+  return call(op, queries, keys, optional(query_scale), optional(key_scale), values, out_grad,
+              code_bits, name_of(gradient), optional(sides.query_mask), optional(sides.key_mask),
+              optional(sides.query_offsets), optional(sides.key_offsets));
+}
+
+std::tuple<Tensor, Tensor> unit_rows(const Tensor& x) {
+  static const auto op = find<std::tuple<Tensor, Tensor>(const Tensor&)>("yoso::unit_rows");
+  return call(op, x);
+}
+
+Tensor unit_rows_(Tensor& x) {
+  static const auto op = find<Tensor(Tensor&)>("yoso::unit_rows_");
+  return call(op, x);
+}
+
+Tensor row_scales(const Tensor& x) {
+  static const auto op = find<Tensor(const Tensor&)>("yoso::row_scales");
+  return call(op, x);
+}
+
+Tensor unit_rows_grad(const Tensor& x, const Tensor& x_scale, const Tensor& scale,
+                      const Tensor& y_grad) {
+  static const auto op =
+      find<Tensor(const Tensor&, const OptionalTensor&, const Tensor&, const Tensor&)>(
+          "yoso::unit_rows_grad");
+  return call(op, x, optional(x_scale), scale, y_grad);
+}
+
+void unit_rows_grad_(const Tensor& x, const Tensor& x_scale, const Tensor& scale, Tensor& y_grad) {
+  static const auto op = find<void(const Tensor&, const OptionalTensor&, const Tensor&, Tensor&)>(
+      "yoso::unit_rows_grad_");
+  call(op, x, optional(x_scale), scale, y_grad);
+}
+
+}  // namespace yoso::ops

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/ops/hash.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+
+#include "yoso/core/check.h"
+#include "yoso/torch/arguments.h"
+
+namespace yoso {
+namespace {
+
+Projection parse_projection(std::string_view name) {
+  if (name == "hadamard") return Projection::kHadamard;
+  if (name == "gaussian") return Projection::kGaussian;
+  fail("hash: projection is '", name, "', expected 'hadamard' or 'gaussian'");
+}
+
+template <void (*kRun)(const Hash&)>
+Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,
+            std::string_view projection, std::optional<int64_t> projection_heads) {
+  Arguments args(Hash::kName);
+  Hash a;
+  a.x = args.input("x", x, Layout::kTokens);
+  a.code_bits = code_bits;
+  a.projection = parse_projection(projection);
+  a.projection_heads = projection_heads.value_or(std::max<int64_t>(a.x.heads, 1));
+  // What the numbers below are drawn from; the rest is checked by the operator.
+  if (num_hashes < 1) fail("hash: num_hashes is ", num_hashes, ", expected at least 1");
+  if (code_bits < 1 || code_bits > 16) {
+    fail("hash: code_bits is ", code_bits, ", expected 1 to 16");
+  }
+  if (a.projection_heads < 1 || a.x.heads % a.projection_heads != 0) {
+    fail("hash: projection_heads is ", a.projection_heads, ", expected a divisor of the ",
+         a.x.heads, " heads of x");
+  }
+  const auto type = code_dtype(code_bits) == DType::kUint8 ? ScalarType::Byte : ScalarType::UInt16;
+  Tensor codes = empty_codes(x, a.x.batch, a.x.heads, num_hashes, a.x.rows, type);
+  a.codes = args.output("codes", codes, Layout::kCodes);
+  const std::vector<float> projections =
+      draw_projections(a.shape(), a.projection_heads, static_cast<uint64_t>(seed));
+  a.projections = projections.data();
+  kRun(a);
+  return codes;
+}
+
+}  // namespace
+}  // namespace yoso
+
+STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) { m.impl("hash", TORCH_BOX(&yoso::hash<yoso::cpu::hash>)); }
