@@ -23,9 +23,13 @@ std::string join(const Parts&... parts) {
   return text.str();
 }
 
+// Control characters of names and texts that came from outside are shown as '?'.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  throw Error(join(parts...));
+  std::string message = join(parts...);
+  for (char& c : message)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  throw Error(message);
 }
 
 }  // namespace yoso
