@@ -47,6 +47,10 @@ class Task {
   // of a class.
   virtual std::vector<int64_t> encode(std::string_view line) const = 0;
   virtual std::string class_name(int64_t label) const = 0;
+
+  // Options that make this task again, defaults and what was learned from its files (the names of
+  // classes) included. A checkpoint keeps them: with them, encode() and class_name() need no data.
+  virtual TaskOptions resolved_options() const = 0;
 };
 
 // `data` is the folder or file the recipe names; may be empty for tasks that generate.

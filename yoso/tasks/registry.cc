@@ -1,0 +1,29 @@
+// Every task there is. Adding one: a file pair, a line here, a recipe.
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/core/check.h"
+#include "yoso/tasks/lines.h"
+#include "yoso/tasks/listops.h"
+#include "yoso/tasks/reversal.h"
+#include "yoso/tasks/task.h"
+#include "yoso/tasks/text.h"
+
+namespace yoso {
+
+const char* name_of(Split split) {
+  constexpr const char* kNames[] = {"train", "dev", "test"};
+  return kNames[static_cast<size_t>(split)];
+}
+
+std::shared_ptr<Task> make_task(const std::string& name, const std::string& data,
+                                const TaskOptions& options) {
+  if (name == "listops") return std::make_shared<ListOps>(data, options);
+  if (name == "reversal") return std::make_shared<Reversal>(options);
+  if (name == "text") return std::make_shared<Text>(data, options);
+  std::string known;
+  for (const std::string& task : task_names()) known += (known.empty() ? "" : ", ") + task;
+  fail("task is ", quoted(name), ", expected one of ", known);
+}
+
+std::vector<std::string> task_names() { return {"listops", "reversal", "text"}; }
+
+}  // namespace yoso

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/tasks/stored_task.h"
+
+#include <algorithm>
+
+#include "yoso/core/check.h"
+
+namespace yoso {
+
+int64_t StoredTask::size(Split split) const { return stored(split).size(); }
+
+Batch StoredTask::batch(Split split, std::span<const int64_t> examples) const {
+  const Examples& all = stored(split);
+  size_t longest = 1;  // a batch of empty documents still has a column
+  for (const int64_t i : examples) {
+    if (i < 0 || i >= all.size()) {
+      fail("batch: example is ", i, ", expected 0 to ", all.size() - 1, " of ", name_of(split));
+    }
+    longest = std::max(longest, all.symbols(i).size());
+  }
+
+  const auto rows = static_cast<int64_t>(examples.size()), cols = static_cast<int64_t>(longest);
+  Batch batch{at::zeros({rows, cols}, at::kLong), at::zeros({rows, cols}, at::kBool),
+              at::empty({rows}, at::kLong)};
+  auto* tokens = batch.tokens.mutable_data_ptr<int64_t>();
+  auto* mask = batch.mask.mutable_data_ptr<bool>();
+  auto* labels = batch.labels.mutable_data_ptr<int64_t>();
+  for (const int64_t i : examples) {
+    const std::span<const uint8_t> symbols = all.symbols(i);
+    std::transform(symbols.begin(), symbols.end(), tokens, [](uint8_t s) { return s + 1; });
+    std::fill_n(mask, symbols.size(), true);
+    *labels++ = all.label(i);
+    tokens += cols;
+    mask += cols;
+  }
+  return batch;
+}
+
+const Examples& StoredTask::stored(Split split) const {
+  std::lock_guard lock(mutex_);
+  std::optional<Examples>& examples = splits_[static_cast<size_t>(split)];
+  if (!examples) examples = read(split);
+  return *examples;
+}
+
+}  // namespace yoso

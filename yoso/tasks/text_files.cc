@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/tasks/text_files.h"
+
+#include <algorithm>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+
+#include "yoso/core/check.h"
+#include "yoso/tasks/lines.h"
+
+namespace yoso {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+// Entries of a folder that `wanted` accepts, sorted by name: file systems have orders of their own.
+std::vector<fs::path> sorted_entries(
+    const fs::path& folder, const std::function<bool(const fs::directory_entry&)>& wanted) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (wanted(*entry)) paths.push_back(entry->path());
+  }
+  if (error) fail(folder.string(), ": cannot be read: ", error.message());
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+std::vector<fs::path> class_folders(const fs::path& tree) {
+  return sorted_entries(tree, [](const fs::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    return entry.is_directory() && name != "unsup" && !name.starts_with('.');
+  });
+}
+
+// Calls f(); an Error of it gets `place` in front.
+template <class F>
+void located(const std::string& place, F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    fail(place, ": ", error.what());
+  }
+}
+
+void read_tree(const fs::path& tree, const DocumentSink& sink) {
+  for (const fs::path& folder : class_folders(tree)) {
+    const auto documents = sorted_entries(folder, [](const fs::directory_entry& entry) {
+      return entry.is_regular_file() && entry.path().extension() == ".txt";
+    });
+    for (const fs::path& path : documents) {
+      std::ifstream in = open_file(path);
+      const std::string text{std::istreambuf_iterator<char>(in), {}};
+      if (in.bad()) fail(path.string(), ": reading failed");
+      located(path.string(), [&] { sink(folder.filename().string(), text); });
+    }
+  }
+}
+
+void read_all(const fs::path& path, const DocumentSink& sink) {
+  if (fs::is_directory(path)) return read_tree(path, sink);
+  std::ifstream in = open_file(path);
+  if (path.extension() == ".tsv") return read_documents_tsv(in, path.string(), sink);
+  read_documents_jsonl(in, path.string(), sink);
+}
+
+std::string label_of(const nlohmann::json& document) {
+  const auto label = document.find("label");
+  if (label == document.end()) fail("document has no \"label\", expected a string or an integer");
+  if (label->is_string()) return label->get<std::string>();
+  if (label->is_number_integer()) return label->dump();
+  fail("\"label\" is ", quoted(label->dump(-1, ' ', true)), ", expected a string or an integer");
+}
+
+}  // namespace
+
+void read_documents_tsv(std::istream& in, const std::string& path, const DocumentSink& sink) {
+  for_each_line(in, path, [&](std::string_view line, int64_t number) {
+    const size_t tab = line.find('\t');
+    if (tab == line.npos) fail("line has no tab, expected a label, a tab and the text");
+    if (tab == 0) fail("label is empty, expected the name of a class");
+    const std::string_view label = line.substr(0, tab);
+    if (number == 1 && label == "label") return;
+    sink(label, line.substr(tab + 1));
+  });
+}
+
+void read_documents_jsonl(std::istream& in, const std::string& path, const DocumentSink& sink) {
+  for_each_line(in, path, [&](std::string_view line, int64_t) {
+    const auto document = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!document.is_object()) {
+      fail("line is ", quoted(line), ", expected {\"text\": \"...\", \"label\": \"...\"}");
+    }
+    const auto text = document.find("text");
+    if (text == document.end() || !text->is_string()) {
+      fail("document has no \"text\", expected a string");
+    }
+    const std::string label = label_of(document);
+    if (label.empty()) fail("\"label\" is empty, expected the name of a class");
+    sink(label, text->get_ref<const std::string&>());
+  });
+}
+
+fs::path find_documents(const fs::path& folder, const std::string& split) {
+  fs::path found;
+  for (const char* ending : {"", ".tsv", ".jsonl"}) {
+    const fs::path path = folder / (split + ending);
+    const bool is_there = *ending == '\0' ? fs::is_directory(path) : fs::is_regular_file(path);
+    if (!is_there) continue;
+    if (!found.empty()) {
+      fail(folder.string(), ": split ", split, " is both ", found.filename().string(), " and ",
+           path.filename().string(), ", expected one of them");
+    }
+    found = path;
+  }
+  return found;
+}
+
+std::vector<std::string> read_classes(const fs::path& path) {
+  std::set<std::string> classes;
+  if (fs::is_directory(path)) {
+    for (const fs::path& folder : class_folders(path)) classes.insert(folder.filename().string());
+  } else {
+    read_all(path, [&](std::string_view label, std::string_view) { classes.emplace(label); });
+  }
+  return {classes.begin(), classes.end()};
+}
+
+Examples read_documents(const fs::path& path, const std::vector<std::string>& classes,
+                        int64_t max_length) {
+  Examples examples;
+  read_all(path, [&](std::string_view label, std::string_view text) {
+    const auto place = std::find(classes.begin(), classes.end(), label);
+    if (place == classes.end()) {
+      fail("label is ", quoted(label), ", expected one of the classes: ", list(classes));
+    }
+    text = text.substr(0, static_cast<size_t>(max_length));
+    examples.add({reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                 place - classes.begin());
+  });
+  return examples;
+}
+
+}  // namespace yoso
