@@ -9,7 +9,7 @@
 
 namespace yoso {
 
-enum class NormPosition : uint8_t { kPre, kPost };
+using nn::NormPosition;
 enum class Pooling : uint8_t { kMean, kFirst };
 
 struct EncoderConfig {

@@ -9,6 +9,9 @@
 
 namespace yoso::nn {
 
+// Where a block's layer norms stand: before each half, or after its residual sum.
+enum class NormPosition : uint8_t { kPre, kPost };
+
 struct AttentionConfig {
   std::string kind = "yoso";  // a name of attention_kinds()
   int64_t heads = 2;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/models/classifier.h"
+
+namespace yoso {
+namespace {
+
+// x [B, N, hidden] to [B, hidden].
+at::Tensor pool(const at::Tensor& x, const at::Tensor& mask, Pooling pooling) {
+  if (pooling == Pooling::kFirst) return x.select(1, 0);
+  const at::Tensor real = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
+  return real.sum(1) / mask.sum(1, /*keepdim=*/true).clamp_min(1);
+}
+
+}  // namespace
+
+Classifier::Classifier(const ModelConfig& config)
+    : pooling_(config.pooling),
+      encoder_(std::make_shared<Encoder>(config.encoder, config.activation_checkpointing)),
+      dense_(config.encoder.hidden, config.encoder.feed_forward),
+      logits_(config.encoder.feed_forward, config.num_classes),
+      dropout_(config.encoder.dropout) {
+  register_module("encoder", encoder_);
+  register_module("dense", dense_);
+  register_module("logits", logits_);
+  register_module("dropout", dropout_);
+}
+
+at::Tensor Classifier::forward(const at::Tensor& tokens, const at::Tensor& mask) {
+  const at::Tensor pooled = pool(encoder_->forward(tokens, mask), mask, pooling_);
+  return logits_(dropout_(at::gelu(dense_(pooled))));
+}
+
+}  // namespace yoso

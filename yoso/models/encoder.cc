@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/models/encoder.h"
+
+#include "yoso/core/check.h"
+#include "yoso/nn/recompute.h"
+
+namespace yoso {
+namespace {
+
+const EncoderConfig& checked(const EncoderConfig& config) {
+  const auto at_least_one = [](const char* name, int64_t value) {
+    if (value < 1) fail("encoder.", name, " is ", value, ", expected at least 1");
+  };
+  at_least_one("vocab_size", config.vocab_size);
+  at_least_one("max_length", config.max_length);
+  at_least_one("hidden", config.hidden);
+  at_least_one("layers", config.layers);
+  return config;
+}
+
+}  // namespace
+
+Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
+    : config_(checked(config)),
+      activation_checkpointing_(activation_checkpointing),
+      token_embedding_(config.vocab_size, config.hidden),
+      norm_(torch::nn::LayerNormOptions({config.hidden})),
+      dropout_(config.dropout) {
+  register_module("token_embedding", token_embedding_);
+  position_embedding_ = register_parameter(
+      "position_embedding",
+      at::empty({config.max_length, config.hidden}).normal_(0, config.position_std));
+  register_module("norm", norm_);
+  register_module("dropout", dropout_);
+  const nn::EncoderBlockConfig block{.hidden = config.hidden,
+                                     .feed_forward = config.feed_forward,
+                                     .dropout = config.dropout,
+                                     .norm = config.norm,
+                                     .attention = config.attention};
+  const int64_t distinct = config.shared_layers ? 1 : config.layers;
+  for (int64_t i = 0; i < distinct; ++i) {
+    blocks_.push_back(register_module(join("block", i), std::make_shared<nn::EncoderBlock>(block)));
+  }
+}
+
+at::Tensor Encoder::apply_block(nn::EncoderBlock& block, const at::Tensor& x,
+                                const at::Tensor& mask) {
+  if (!activation_checkpointing_ || !at::GradMode::is_enabled()) return block.forward(x, mask);
+  return nn::recompute_in_backward(
+      [&block, mask](const at::Tensor& input) { return block.forward(input, mask); }, x,
+      block.parameters());
+}
+
+at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
+  if (tokens.dim() != 2 || tokens.size(1) > config_.max_length) {
+    fail("encoder: tokens is ", tokens.sizes(),
+         ", expected [batch, at most max_length = ", config_.max_length, "]");
+  }
+  if (mask.sizes() != tokens.sizes() || mask.scalar_type() != at::kBool) {
+    fail("encoder: mask is ", mask.scalar_type(), " ", mask.sizes(), ", expected Bool ",
+         tokens.sizes());
+  }
+  at::Tensor x = token_embedding_(tokens) + position_embedding_.narrow(0, 0, tokens.size(1));
+  if (config_.norm == NormPosition::kPost) x = norm_(x);
+  x = dropout_(x);
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    x = apply_block(*blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)], x, mask);
+  }
+  return config_.norm == NormPosition::kPre ? norm_(x) : x;
+}
+
+}  // namespace yoso

@@ -1,0 +1,39 @@
+// Encoder: token and learned position embeddings, then blocks.
+// kPre: a layer norm follows the blocks; kPost: it follows the embeddings.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/nn/modules/dropout.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <memory>
+#include <vector>
+
+#include "yoso/models/config.h"
+#include "yoso/nn/encoder_block.h"
+
+namespace yoso {
+
+class Encoder : public torch::nn::Module {
+ public:
+  // Throws Error naming the field that is out of range.
+  Encoder(const EncoderConfig& config, bool activation_checkpointing);
+
+  // tokens [B, N] int64, mask [B, N] bool (true = real), N at most max_length. Returns
+  // [B, N, hidden]; rows of masked tokens are finite and mean nothing. Throws Error.
+  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask);
+
+ private:
+  at::Tensor apply_block(nn::EncoderBlock& block, const at::Tensor& x, const at::Tensor& mask);
+
+  EncoderConfig config_;
+  bool activation_checkpointing_;
+  torch::nn::Embedding token_embedding_;
+  at::Tensor position_embedding_;  // [max_length, hidden]
+  torch::nn::LayerNorm norm_;
+  torch::nn::Dropout dropout_;
+  std::vector<std::shared_ptr<nn::EncoderBlock>> blocks_;  // one when shared
+};
+
+}  // namespace yoso

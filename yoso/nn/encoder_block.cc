@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/nn/encoder_block.h"
+
+#include "yoso/core/check.h"
+
+namespace yoso::nn {
+namespace {
+
+const EncoderBlockConfig& checked(const EncoderBlockConfig& config) {
+  if (config.attention.heads < 1) {
+    fail("attention.heads is ", config.attention.heads, ", expected at least 1");
+  }
+  if (config.hidden < 1 || config.hidden % config.attention.heads != 0) {
+    fail("hidden is ", config.hidden,
+         ", expected a multiple of attention.heads = ", config.attention.heads);
+  }
+  if (config.feed_forward < 1) {
+    fail("feed_forward is ", config.feed_forward, ", expected at least 1");
+  }
+  if (!(config.dropout >= 0 && config.dropout < 1)) {
+    fail("dropout is ", config.dropout, ", expected at least 0 and below 1");
+  }
+  return config;
+}
+
+torch::nn::LayerNorm layer_norm(int64_t width) {
+  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}));
+}
+
+}  // namespace
+
+EncoderBlock::EncoderBlock(const EncoderBlockConfig& config)
+    : heads_(checked(config).attention.heads),
+      norm_(config.norm),
+      query_(config.hidden, config.hidden),
+      key_(config.hidden, config.hidden),
+      value_(config.hidden, config.hidden),
+      out_(config.hidden, config.hidden),
+      widen_(config.hidden, config.feed_forward),
+      narrow_(config.feed_forward, config.hidden),
+      attention_norm_(layer_norm(config.hidden)),
+      feed_forward_norm_(layer_norm(config.hidden)),
+      dropout_(config.dropout),
+      attention_(make_attention(config.attention)) {
+  register_module("query", query_);
+  register_module("key", key_);
+  register_module("value", value_);
+  register_module("out", out_);
+  register_module("widen", widen_);
+  register_module("narrow", narrow_);
+  register_module("attention_norm", attention_norm_);
+  register_module("feed_forward_norm", feed_forward_norm_);
+  register_module("dropout", dropout_);
+  register_module("attention", attention_);
+}
+
+at::Tensor EncoderBlock::attend(const at::Tensor& x, const at::Tensor& mask) {
+  const std::vector<int64_t> heads{x.size(0), x.size(1), heads_, x.size(2) / heads_};
+  const at::Tensor mixed =
+      attention_->forward(query_(x).view(heads), key_(x).view(heads), value_(x).view(heads), mask);
+  return dropout_(out_(mixed.reshape(x.sizes())));
+}
+
+at::Tensor EncoderBlock::feed_forward(const at::Tensor& x) {
+  return dropout_(narrow_(at::gelu(widen_(x))));
+}
+
+at::Tensor EncoderBlock::forward(const at::Tensor& x, const at::Tensor& mask) {
+  if (norm_ == NormPosition::kPre) {
+    const at::Tensor attended = x + attend(attention_norm_(x), mask);
+    return attended + feed_forward(feed_forward_norm_(attended));
+  }
+  const at::Tensor attended = attention_norm_(x + attend(x, mask));
+  return feed_forward_norm_(attended + feed_forward(attended));
+}
+
+}  // namespace yoso::nn

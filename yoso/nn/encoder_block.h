@@ -1,0 +1,44 @@
+// Encoder block: attention and a GELU feed-forward, each with a residual sum and a layer norm.
+//
+//   kPre:  x += dropout(attend(norm(x)));     x += dropout(feed_forward(norm(x)))
+//   kPost: x = norm(x + dropout(attend(x)));  x = norm(x + dropout(feed_forward(x)))
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/nn/modules/dropout.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include "yoso/nn/attention.h"
+
+namespace yoso::nn {
+
+struct EncoderBlockConfig {
+  int64_t hidden = 64;  // a multiple of attention.heads
+  int64_t feed_forward = 128;
+  double dropout = 0.1;
+  NormPosition norm = NormPosition::kPre;
+  AttentionConfig attention;
+};
+
+class EncoderBlock : public torch::nn::Module {
+ public:
+  // Throws Error when hidden is not a multiple of heads.
+  explicit EncoderBlock(const EncoderBlockConfig& config);
+
+  // x [B, N, hidden], mask [B, N] bool (true = real) or undefined. Returns [B, N, hidden].
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& mask);
+
+ private:
+  at::Tensor attend(const at::Tensor& x, const at::Tensor& mask);
+  at::Tensor feed_forward(const at::Tensor& x);
+
+  int64_t heads_;
+  NormPosition norm_;
+  torch::nn::Linear query_, key_, value_, out_, widen_, narrow_;
+  torch::nn::LayerNorm attention_norm_, feed_forward_norm_;
+  torch::nn::Dropout dropout_;
+  std::shared_ptr<Attention> attention_;
+};
+
+}  // namespace yoso::nn

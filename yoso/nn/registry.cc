@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <map>
+
+#include "yoso/core/check.h"
+#include "yoso/nn/none_attention.h"
+#include "yoso/nn/softmax_attention.h"
+#include "yoso/nn/yoso_attention.h"
+
+namespace yoso::nn {
+namespace {
+
+using Make = std::shared_ptr<Attention> (*)(const AttentionConfig&);
+
+template <class Kind>
+std::shared_ptr<Attention> make(const AttentionConfig& config) {
+  return std::make_shared<Kind>(config);
+}
+
+const std::map<std::string, Make>& kinds() {
+  static const std::map<std::string, Make> table = {
+      {"none", make<NoneAttention>},
+      {"softmax", make<SoftmaxAttention>},
+      {"yoso", make<YosoAttention>},
+  };
+  return table;
+}
+
+}  // namespace
+
+std::shared_ptr<Attention> make_attention(const AttentionConfig& config) {
+  const auto kind = kinds().find(config.kind);
+  if (kind == kinds().end()) {
+    std::string known;
+    for (const auto& [name, make] : kinds()) known += (known.empty() ? "" : ", ") + name;
+    fail("attention.kind is '", config.kind, "', expected one of ", known);
+  }
+  return kind->second(config);
+}
+
+std::vector<std::string> attention_kinds() {
+  std::vector<std::string> names;
+  for (const auto& [name, make] : kinds()) names.push_back(name);
+  return names;
+}
+
+}  // namespace yoso::nn
