@@ -33,7 +33,7 @@ void for_each_line(std::istream& in, const std::string& path,
   if (in.bad()) fail(path, ": reading failed");
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr size_t kMost = 40;
   constexpr char kDigits[] = "0123456789abcdef";
   std::string shown = "'";

@@ -22,6 +22,6 @@ void for_each_line(std::istream& in, const std::string& path,
                    const std::function<void(std::string_view line, int64_t number)>& f);
 
 // 'text' on one line whatever it holds: control characters as \x0a, cut after 40 bytes.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace yoso

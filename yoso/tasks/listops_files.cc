@@ -21,7 +21,7 @@ void add_line(std::string_view line, int64_t max_length, Examples& examples) {
   if (tab == line.npos) fail("line has no tab, expected an expression, a tab and its value");
   const std::string_view target = line.substr(tab + 1);
   if (target.size() != 1 || target[0] < '0' || target[0] > '9') {
-    fail("value is ", quoted(target), ", expected a digit");
+    fail("value is ", in_quotes(target), ", expected a digit");
   }
   const std::vector<uint8_t> symbols = parse(line.substr(0, tab));
   if (symbols.empty()) fail("expression is empty, expected a digit or an operator");
@@ -39,7 +39,7 @@ FileSettings preset(const std::string& name) {
             .dev = 1000,
             .test = 1000};
   }
-  fail("listops: preset is ", quoted(name), ", expected small or full");
+  fail("listops: preset is ", in_quotes(name), ", expected small or full");
 }
 
 void write_files(const std::filesystem::path& folder, const FileSettings& settings,
@@ -69,7 +69,7 @@ Examples read_file(std::istream& in, const std::string& path, int64_t max_length
   bool header = true;
   for_each_line(in, path, [&](std::string_view line, int64_t) {
     if (header && line != kHeader) {
-      fail("header is ", quoted(line), ", expected 'Source', a tab and 'Target'");
+      fail("header is ", in_quotes(line), ", expected 'Source', a tab and 'Target'");
     }
     if (!header) add_line(line, max_length, examples);
     header = false;

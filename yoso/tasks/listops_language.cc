@@ -24,7 +24,7 @@ uint8_t symbol_of(std::string_view word) {
   for (size_t i = 0; i < kOperators.size(); ++i) {
     if (word == kOperators[i]) return static_cast<uint8_t>(kMax + i);
   }
-  fail("word is ", quoted(word), ", expected a digit, [MAX, [MED, [MIN, [SM or ]");
+  fail("word is ", in_quotes(word), ", expected a digit, [MAX, [MED, [MIN, [SM or ]");
 }
 
 // How often each digit occurs among an operator's arguments: all that its value depends on.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/tasks/reversal.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
+
 #include <charconv>
 #include <limits>
 #include <sstream>
@@ -54,7 +57,7 @@ std::vector<int64_t> Reversal::encode(std::string_view line) const {
     const char* end = word.data() + word.size();
     const auto [stop, error] = std::from_chars(word.data(), end, symbol);
     if (error != std::errc{} || stop != end || symbol < 0 || symbol >= symbols_) {
-      fail("reversal: word is ", quoted(word), ", expected an integer from 0 to ", symbols_ - 1);
+      fail("reversal: word is ", in_quotes(word), ", expected an integer from 0 to ", symbols_ - 1);
     }
     tokens.push_back(1 + symbol);
   }

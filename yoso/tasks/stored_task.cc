@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/tasks/stored_task.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "yoso/core/check.h"

@@ -26,7 +26,8 @@ Number OptionReader::in_range(const std::string& key, Number fallback, Number lo
   const auto [stop, error] = std::from_chars(value.data(), end, number);
   // Not "number < low": NaN is out of range, too.
   if (error != std::errc{} || stop != end || !(number >= low && number <= high)) {
-    fail(task_, ": ", key, " is ", quoted(value), ", expected ", kind, " from ", low, " to ", high);
+    fail(task_, ": ", key, " is ", in_quotes(value), ", expected ", kind, " from ", low, " to ",
+         high);
   }
   return number;
 }
@@ -44,7 +45,7 @@ OptionReader::Options OptionReader::finish() const {
     if (read_.contains(key)) continue;
     std::string known;
     for (const auto& [name, ignored] : read_) known += (known.empty() ? "" : ", ") + name;
-    fail(task_, ": unknown option ", quoted(key), ", expected one of ", known);
+    fail(task_, ": unknown option ", in_quotes(key), ", expected one of ", known);
   }
   return read_;
 }

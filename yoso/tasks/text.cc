@@ -29,7 +29,7 @@ std::vector<std::string> split_names(const std::string& names) {
   }
   if (std::count(result.begin(), result.end(), "") > 0 ||
       std::set(result.begin(), result.end()).size() != result.size() || result.size() < 2) {
-    fail("text: classes is ", quoted(names), ", expected 2 or more different names and commas");
+    fail("text: classes is ", in_quotes(names), ", expected 2 or more different names and commas");
   }
   return result;
 }
@@ -40,7 +40,7 @@ std::string names_in(const fs::path& train) {
   int64_t count = 0;
   for (const std::string& name : read_classes(train)) {
     if (name.find(',') != name.npos) {
-      fail(train.string(), ": class is ", quoted(name), ", expected a name without a comma");
+      fail(train.string(), ": class is ", in_quotes(name), ", expected a name without a comma");
     }
     names += (count++ ? "," : "") + name;
   }

@@ -78,7 +78,7 @@ std::string label_of(const nlohmann::json& document) {
   if (label == document.end()) fail("document has no \"label\", expected a string or an integer");
   if (label->is_string()) return label->get<std::string>();
   if (label->is_number_integer()) return label->dump();
-  fail("\"label\" is ", quoted(label->dump(-1, ' ', true)), ", expected a string or an integer");
+  fail("\"label\" is ", in_quotes(label->dump(-1, ' ', true)), ", expected a string or an integer");
 }
 
 }  // namespace
@@ -98,7 +98,7 @@ void read_documents_jsonl(std::istream& in, const std::string& path, const Docum
   for_each_line(in, path, [&](std::string_view line, int64_t) {
     const auto document = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!document.is_object()) {
-      fail("line is ", quoted(line), ", expected {\"text\": \"...\", \"label\": \"...\"}");
+      fail("line is ", in_quotes(line), ", expected {\"text\": \"...\", \"label\": \"...\"}");
     }
     const auto text = document.find("text");
     if (text == document.end() || !text->is_string()) {
@@ -141,7 +141,7 @@ Examples read_documents(const fs::path& path, const std::vector<std::string>& cl
   read_all(path, [&](std::string_view label, std::string_view text) {
     const auto place = std::find(classes.begin(), classes.end(), label);
     if (place == classes.end()) {
-      fail("label is ", quoted(label), ", expected one of the classes: ", list(classes));
+      fail("label is ", in_quotes(label), ", expected one of the classes: ", list(classes));
     }
     text = text.substr(0, static_cast<size_t>(max_length));
     examples.add({reinterpret_cast<const uint8_t*>(text.data()), text.size()},
