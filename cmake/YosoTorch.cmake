@@ -1,7 +1,7 @@
 # LibTorch from the PyPI wheel `torch`, linked directly: find_package(Torch) of the wheel needs a
 # CUDA toolkit at configure time, these libraries do not.
 #   yoso::torch_abi  headers and libraries for code on the stable ABI
-#   yoso::libtorch   the whole C++ API
+#   yoso::libtorch   the whole C++ API; it is in libtorch_cpu.so (libtorch.so would pull in CUDA)
 file(GLOB YOSO_TORCH_WHEELS ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
 set(YOSO_TORCH_DIR "${YOSO_TORCH_WHEELS}" CACHE PATH "Folder `torch` of an unpacked PyTorch 2.11 wheel")
 if(NOT EXISTS ${YOSO_TORCH_DIR}/lib/libtorch_cpu.so)
@@ -22,4 +22,4 @@ add_library(yoso_libtorch INTERFACE)
 add_library(yoso::libtorch ALIAS yoso_libtorch)
 target_include_directories(yoso_libtorch SYSTEM INTERFACE
   ${YOSO_TORCH_DIR}/include/torch/csrc/api/include)
-target_link_libraries(yoso_libtorch INTERFACE yoso_torch_abi ${YOSO_TORCH_DIR}/lib/libtorch.so)
+target_link_libraries(yoso_libtorch INTERFACE yoso_torch_abi)
