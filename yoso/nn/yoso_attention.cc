@@ -26,8 +26,6 @@ at::Tensor YosoAttention::forward(const at::Tensor& query, const at::Tensor& key
                          .value = value,
                          .query_mask = mask,
                          .key_mask = mask,
-                         .query_offsets = {},
-                         .key_offsets = {},
                          .conv_weight = conv_weight_},
                         options_);
 }

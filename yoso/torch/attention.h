@@ -21,9 +21,9 @@ namespace yoso {
 // what it got and what it expected. Double backward is refused.
 struct YosoInputs {
   at::Tensor query, key, value;
-  at::Tensor query_mask, key_mask;
-  at::Tensor query_offsets, key_offsets;
-  at::Tensor conv_weight;
+  at::Tensor query_mask = {}, key_mask = {};
+  at::Tensor query_offsets = {}, key_offsets = {};
+  at::Tensor conv_weight = {};
 };
 at::Tensor yoso_attention(const YosoInputs& inputs, const YosoOptions& options);
 

@@ -14,8 +14,8 @@ namespace yoso::ops {
 
 // Masks and offsets of both sides; undefined: none.
 struct Sides {
-  at::Tensor query_mask, key_mask;
-  at::Tensor query_offsets, key_offsets;
+  at::Tensor query_mask = {}, key_mask = {};
+  at::Tensor query_offsets = {}, key_offsets = {};
 
   Sides swapped() const { return {key_mask, query_mask, key_offsets, query_offsets}; }
 };

@@ -20,10 +20,10 @@ struct YosoOptions {
   Mode mode = Mode::kAuto;
   Gradient gradient = Gradient::kSurrogate;
   Projection projection = Projection::kHadamard;
-  int64_t num_hashes = 32;       // M, used when sampled
-  double code_bits = 8;          // T; when sampled an integer from 1 to 16
-  bool normalize_output = true;  // l2-normalise the output rows (the paper's layer)
-  std::optional<int64_t> seed;   // absent: drawn from torch's default CPU generator
+  int64_t num_hashes = 32;           // M, used when sampled
+  double code_bits = 8;              // T; when sampled an integer from 1 to 16
+  bool normalize_output = true;      // l2-normalise the output rows (the paper's layer)
+  std::optional<int64_t> seed = {};  // absent: drawn from torch's default CPU generator
 };
 
 }  // namespace yoso
