@@ -31,6 +31,13 @@ void add_line(std::string_view line, int64_t max_length, Examples& examples) {
 
 }  // namespace
 
+void FileSettings::check() const {
+  trees.check();
+  YOSO_CHECK_RANGE(train, 1, 100'000'000);
+  YOSO_CHECK_RANGE(dev, 1, 100'000'000);
+  YOSO_CHECK_RANGE(test, 1, 100'000'000);
+}
+
 FileSettings preset(const std::string& name) {
   if (name == "full") return {};
   if (name == "small") {
@@ -44,7 +51,7 @@ FileSettings preset(const std::string& name) {
 
 void write_files(const std::filesystem::path& folder, const FileSettings& settings,
                  const std::function<void(int64_t)>& progress) {
-  settings.trees.check();
+  settings.check();
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) fail(folder.string(), ": cannot be made: ", error.message());

@@ -19,10 +19,13 @@ inline constexpr const char* kDevFile = "basic_val.tsv";
 inline constexpr const char* kTestFile = "basic_test.tsv";
 
 struct FileSettings {
+  static constexpr const char* kName = "listops";
+
   TreeSettings trees;
   int64_t train = 96000, dev = 2000, test = 2000;  // examples
 
   int64_t total() const { return train + dev + test; }
+  void check() const;  // throws Error
 };
 
 // The settings named "small" (short expressions, for a run of minutes on a CPU) or "full" (those of

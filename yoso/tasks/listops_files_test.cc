@@ -170,6 +170,15 @@ TEST(ListOpsFiles, SaysWhyAFolderCannotBeMade) {
   EXPECT_THAT(error_of(write), HasSubstr("file/sub: cannot be made: Not a directory"));
 }
 
+TEST(ListOpsFiles, RefusesSettingsOutOfRange) {
+  const TestFolder folder;
+  FileSettings settings = few();
+  settings.dev = 0;
+  EXPECT_EQ(error_of([&] { write_files(folder.path() / "new", settings, quiet); }),
+            "listops: dev is 0, expected 1 to 100000000");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "new"));
+}
+
 TEST(ListOpsFiles, KnowsTwoPresets) {
   EXPECT_EQ(preset("full").total(), 100'000);
   EXPECT_LT(preset("small").total(), 50'000);
