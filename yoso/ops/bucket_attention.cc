@@ -19,6 +19,8 @@ void BucketAttention::check() const {
   YOSO_CHECK(query_codes.rows >= 1, "query_codes.rows (hashes)", query_codes.rows, "at least 1");
   YOSO_CHECK_EQ(key_codes.batch, query_codes.batch);
   YOSO_CHECK_EQ(key_codes.rows, query_codes.rows);
+  check_present(kName, "query_codes", query_codes);
+  check_present(kName, "key_codes", key_codes);
   const int64_t hq = query_codes.heads, hk = key_codes.heads;
   const bool divides = hq == 0 || hk == 0 ? hq == hk : hq % hk == 0 || hk % hq == 0;
   YOSO_CHECK(divides, "query_codes.heads", hq,

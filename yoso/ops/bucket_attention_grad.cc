@@ -21,6 +21,8 @@ void BucketAttentionGrad::check() const {
   YOSO_CHECK(query_codes.rows >= 1, "query_codes.rows (hashes)", query_codes.rows, "at least 1");
   YOSO_CHECK_EQ(key_codes.batch, query_codes.batch);
   YOSO_CHECK_EQ(key_codes.rows, query_codes.rows);
+  check_present(kName, "query_codes", query_codes);
+  check_present(kName, "key_codes", key_codes);
   const int64_t batch = query_codes.batch, hq = query_codes.heads, hk = key_codes.heads;
   const int64_t nq = query_codes.cols, nk = key_codes.cols;
   check_heads(kName, hq, hk);

@@ -8,6 +8,11 @@
 
 namespace yoso {
 
+// An array with elements must have them somewhere.
+inline void check_present(const char* op, const char* name, const ConstArray& a) {
+  if (a.data == nullptr && a.size() > 0) fail(op, ": ", name, " is null, expected an array");
+}
+
 // `name` of `op` must be present, [batch, heads, rows, cols] and floating.
 inline void check_floating(const char* op, const char* name, const ConstArray& a, int64_t batch,
                            int64_t heads, int64_t rows, int64_t cols) {
@@ -22,7 +27,7 @@ inline void check_floating(const char* op, const char* name, const ConstArray& a
       fail(op, ": ", name, ".", extents[i], " is ", got[i], ", expected ", expected[i]);
     }
   }
-  if (a.data == nullptr && a.size() > 0) fail(op, ": ", name, " is null, expected an array");
+  check_present(op, name, a);
 }
 
 // As above; `a` is double exactly when `like` is.

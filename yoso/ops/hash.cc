@@ -68,6 +68,7 @@ void Hash::check() const {
   YOSO_CHECK_EQ(codes.heads, x.heads);
   YOSO_CHECK_EQ(codes.cols, x.rows);
   YOSO_CHECK(codes.rows >= 1, "codes.rows (hashes)", codes.rows, "at least 1");
+  check_present(kName, "codes", codes);
   YOSO_CHECK(projection_heads >= 1 && x.heads % projection_heads == 0, "projection_heads",
              projection_heads, join("a divisor of x.heads = ", x.heads));
   YOSO_CHECK(projections != nullptr, "projections", "null", "draw_projections() of this shape");
