@@ -10,7 +10,7 @@ endforeach()
 install(TARGETS yoso_cpu yoso_ops EXPORT yoso)
 install(DIRECTORY yoso/core yoso/cpu yoso/ops DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/yoso
         FILES_MATCHING PATTERN "*.h"
-        PATTERN "testing.h" EXCLUDE)
+        PATTERN "*testing.h" EXCLUDE)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/yoso)
 install(EXPORT yoso NAMESPACE yoso:: FILE yosoTargets.cmake DESTINATION ${package_dir})

@@ -11,7 +11,9 @@ endif()
 
 add_library(yoso_options INTERFACE)
 target_include_directories(yoso_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+# Designated initialisers leave out what has a default: masks, offsets, scales.
 target_compile_options(yoso_options INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion
+                                              -Wno-missing-field-initializers
                                               $<$<BOOL:${YOSO_WERROR}>:-Werror>)
 
 # yoso_add_library(ops SOURCES ... LINK ...): target yoso_ops, alias yoso::ops.
