@@ -2,8 +2,8 @@
 #include "yoso/tasks/reversal.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/ones.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <sstream>
@@ -27,10 +27,11 @@ Reversal::Reversal(const TaskOptions& options) {
 
 Batch Reversal::batch(Split split, std::span<const int64_t> examples) const {
   const auto rows = static_cast<int64_t>(examples.size());
-  Batch batch{at::empty({rows, length_}, at::kLong), at::ones({rows, length_}, at::kBool),
+  Batch batch{at::empty({rows, length_}, at::kLong), at::empty({rows, length_}, at::kBool),
               at::empty({rows, length_}, at::kLong)};
   auto* tokens = batch.tokens.mutable_data_ptr<int64_t>();
   auto* labels = batch.labels.mutable_data_ptr<int64_t>();
+  std::fill_n(batch.mask.mutable_data_ptr<bool>(), rows * length_, true);
   for (const int64_t example : examples) {
     if (example < 0 || example >= size(split)) {
       fail("batch: example is ", example, ", expected 0 to ", size(split) - 1, " of ",

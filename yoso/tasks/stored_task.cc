@@ -2,7 +2,6 @@
 #include "yoso/tasks/stored_task.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 
@@ -23,18 +22,21 @@ Batch StoredTask::batch(Split split, std::span<const int64_t> examples) const {
   }
 
   const auto rows = static_cast<int64_t>(examples.size()), cols = static_cast<int64_t>(longest);
-  Batch batch{at::zeros({rows, cols}, at::kLong), at::zeros({rows, cols}, at::kBool),
+  // Filled here and not by at::zeros, whose threads would compete with those of the training.
+  Batch batch{at::empty({rows, cols}, at::kLong), at::empty({rows, cols}, at::kBool),
               at::empty({rows}, at::kLong)};
   auto* tokens = batch.tokens.mutable_data_ptr<int64_t>();
   auto* mask = batch.mask.mutable_data_ptr<bool>();
   auto* labels = batch.labels.mutable_data_ptr<int64_t>();
   for (const int64_t i : examples) {
     const std::span<const uint8_t> symbols = all.symbols(i);
-    std::transform(symbols.begin(), symbols.end(), tokens, [](uint8_t s) { return s + 1; });
-    std::fill_n(mask, symbols.size(), true);
+    const size_t padding = longest - symbols.size();
+    tokens =
+        std::transform(symbols.begin(), symbols.end(), tokens, [](uint8_t s) { return s + 1; });
+    tokens = std::fill_n(tokens, padding, 0);
+    mask = std::fill_n(mask, symbols.size(), true);
+    mask = std::fill_n(mask, padding, false);
     *labels++ = all.label(i);
-    tokens += cols;
-    mask += cols;
   }
   return batch;
 }
