@@ -1,0 +1,69 @@
+// One measurement of attention: inputs, times, memory, error.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <string>
+
+#include "yoso/torch/options.h"
+
+namespace yoso {
+
+struct BenchCase {
+  std::string kind = "sampled";     // sampled, expected, auto (modes of YOSO) or softmax (SDPA)
+  std::string dtype = "float32";    // float32, bfloat16, float16
+  std::string input = "iid";        // iid, clustered, identical
+  std::string pass = "forward";     // forward, forward+backward
+  std::string bits_rule = "T = 8";  // how `bits` came about
+  int64_t tokens = 0, batch = 1, heads = 12, width = 64;
+  int64_t hashes = 32, bits = 8;  // M, T
+  int64_t threads = 1;
+
+  bool with_backward() const { return pass != "forward"; }
+  bool is_quadratic() const { return kind == "softmax" || kind == "expected"; }
+};
+
+// [B, N, H, D], as projections give them.
+struct BenchInputs {
+  at::Tensor query, key, value, out_grad;
+};
+
+// iid: independent normals. clustered: 16 centres with noise of 0.08 a coordinate. identical: all
+// queries and keys are one row, the worst case of hashing. The same numbers on every call.
+BenchInputs make_inputs(const BenchCase& c);
+
+// The options that the case stands for; kind must be a mode of YOSO.
+YosoOptions yoso_options(const BenchCase& c);
+
+// Runs the case once. With a backward the gradients of query, key and value are computed.
+void run_once(const BenchCase& c, const BenchInputs& inputs);
+
+struct Effort {
+  int64_t repeat = 5;       // runs at least,
+  double min_seconds = 1;   // and until so much time is spent,
+  double max_seconds = 60;  // but no run is begun after this time
+};
+
+struct Times {
+  double median_ms = 0, min_ms = 0, max_ms = 0;
+  int64_t runs = 0;
+  double peak_mib = 0;        // beyond what was resident before, inputs included there
+  double peak_total_mib = 0;  // of the process
+};
+
+// Warms up with one run, which also measures the memory. A warm-up that takes longer than
+// a tenth of max_seconds counts as a run: nothing is cold for that long.
+Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effort);
+
+struct Accuracy {
+  double relative_error;  // Frobenius norm of the difference over that of the expectation
+  double cosine;          // mean over rows
+};
+
+// The output before normalisation against the expectation in double on at most 256 evenly spaced
+// queries (fewer above 500,000 rows).
+Accuracy accuracy(const BenchCase& c, const BenchInputs& inputs);
+
+}  // namespace yoso

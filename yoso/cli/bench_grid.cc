@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/cli/bench_grid.h"
+
+#include <torch/version.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <iomanip>
+#include <map>
+#include <optional>
+#include <ostream>
+#include <set>
+#include <utility>
+
+#include "yoso/cli/bench_check.h"
+#include "yoso/cli/bench_results.h"
+#include "yoso/cli/machine.h"
+#include "yoso/core/check.h"
+
+namespace yoso {
+namespace {
+
+using Json = nlohmann::json;
+
+// Where no shorter length was measured, a run of so many tokens tells how long a longer one takes.
+constexpr int64_t kProbeTokens = 2048;
+constexpr double kAnnounceSeconds = 5;  // runs longer than this are announced
+
+// T for a length: a number, or "log2" for log2 N rounded up.
+std::pair<int64_t, std::string> code_bits(const std::string& rule, int64_t tokens) {
+  if (rule == "log2") {
+    int64_t bits = 1;
+    while (bits < 16 && (int64_t{1} << bits) < tokens) ++bits;
+    return {bits, "T = log2 N"};
+  }
+  int64_t bits = 0;
+  const auto [end, fault] = std::from_chars(rule.data(), rule.data() + rule.size(), bits);
+  if (fault != std::errc() || end != rule.data() + rule.size() || bits < 1 || bits > 16)
+    fail("bench: --bits is '", rule, "', expected 1 to 16 or log2");
+  return {bits, "T = " + rule};
+}
+
+// What of a case decides the time of SDPA, and what a series of lengths has in common.
+std::string peer_key(const BenchCase& c) {
+  return join(c.dtype, " ", c.tokens, " ", c.pass, " ", c.threads);
+}
+std::string series_key(const BenchCase& c) {
+  return join(c.kind, " ", c.dtype, " ", c.input, " ", c.pass, " ", c.bits_rule, " ", c.threads);
+}
+
+Json number_or_null(std::optional<double> value) {
+  return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+}
+
+class GridRun {
+ public:
+  GridRun(const BenchGrid& grid, std::ostream& out, std::ostream& log)
+      : grid_(grid), out_(out), log_(log) {}
+
+  Json run() {
+    print_heads();
+    for (const int64_t threads : grid_.threads)
+      for (const std::string& pass : grid_.passes)
+        for (const std::string& input : grid_.inputs)
+          for (const int64_t tokens : grid_.tokens)
+            for (const std::string& dtype : grid_.dtypes)
+              for (const std::string& rule : grid_.bits)
+                run_kinds(make_case(threads, pass, input, tokens, dtype, rule));
+    return std::move(results_);
+  }
+
+ private:
+  BenchCase make_case(int64_t threads, const std::string& pass, const std::string& input,
+                      int64_t tokens, const std::string& dtype, const std::string& rule) const {
+    BenchCase c;
+    c.dtype = dtype, c.input = input, c.pass = pass;
+    c.tokens = tokens, c.batch = grid_.batch, c.heads = grid_.heads, c.width = grid_.width;
+    c.hashes = grid_.hashes, c.threads = threads;
+    std::tie(c.bits, c.bits_rule) = code_bits(rule, tokens);
+    return c;
+  }
+
+  void run_kinds(BenchCase c) {
+    const BenchInputs inputs = make_inputs(c);
+    for (const std::string& kind : grid_.kinds) {
+      c.kind = kind;
+      // Softmax knows no bits: once is enough.
+      if (kind == "softmax" && c.bits_rule != code_bits(grid_.bits[0], c.tokens).second) continue;
+      check_once(c);
+      const std::optional<Times> times =
+          kind == "softmax" ? peer(c, c.dtype) : measure_unless_slow(c, inputs);
+      add_row(c, times, inputs);
+    }
+  }
+
+  void check_once(const BenchCase& c) {
+    if (checked_.insert(join(c.kind, " ", c.dtype, " ", c.bits)).second) check_attention(c);
+  }
+
+  // Times of SDPA in `dtype`; none when it was left out.
+  std::optional<Times> peer(BenchCase c, const std::string& dtype) {
+    c.kind = "softmax";
+    c.dtype = dtype;
+    const std::string key = peer_key(c);
+    if (const auto known = peers_.find(key); known != peers_.end()) return known->second;
+    return peers_[key] = measure_unless_slow(c, make_inputs(c));
+  }
+
+  std::optional<Times> measure_unless_slow(const BenchCase& c, const BenchInputs& inputs) {
+    const double seconds = predicted_seconds(c);
+    if (c.is_quadratic() && seconds > grid_.skip_slower_than) {
+      log_ << "left out: " << c.kind << " " << c.dtype << " " << c.pass << " of " << c.tokens
+           << " tokens, about " << format_number(seconds) << " s a run (--skip-slower-than "
+           << format_number(grid_.skip_slower_than) << ")\n";
+      return std::nullopt;
+    }
+    if (seconds > kAnnounceSeconds)
+      log_ << "running: " << c.kind << " " << c.dtype << " " << c.pass << " of " << c.tokens
+           << " tokens, about " << format_number(seconds) << " s a run" << std::endl;
+    const Times times = measure(c, inputs, grid_.effort);
+    measured_[series_key(c)] = {c.tokens, times.median_ms};
+    return times;
+  }
+
+  double predicted_seconds(const BenchCase& c) {
+    auto known = measured_.find(series_key(c));
+    if (known == measured_.end()) {
+      if (!c.is_quadratic() || c.tokens <= kProbeTokens) return 0;
+      BenchCase probe = c;
+      probe.tokens = kProbeTokens;
+      const Times times = measure(probe, make_inputs(probe), {1, 0, grid_.effort.max_seconds});
+      known = measured_.insert({series_key(c), {kProbeTokens, times.median_ms}}).first;
+    }
+    const double ratio = static_cast<double>(c.tokens) / static_cast<double>(known->second.tokens);
+    return known->second.ms / 1000 * (c.is_quadratic() ? ratio * ratio : ratio);
+  }
+
+  // The error does not depend on the pass or the threads.
+  Accuracy error_of(const BenchCase& c, const BenchInputs& inputs) {
+    const std::string key =
+        join(c.kind, " ", c.dtype, " ", c.input, " ", c.bits_rule, " ", c.tokens);
+    auto known = errors_.find(key);
+    if (known == errors_.end()) known = errors_.insert({key, accuracy(c, inputs)}).first;
+    return known->second;
+  }
+
+  void add_row(const BenchCase& c, const std::optional<Times>& times, const BenchInputs& inputs) {
+    const bool is_yoso = c.kind != "softmax";
+    std::optional<double> same, fastest, doubling;
+    if (times && grid_.peers) {
+      const auto own = peer(c, c.dtype), single = peer(c, "float32"), half = peer(c, "bfloat16");
+      if (own) same = own->median_ms / times->median_ms;
+      if (single && half) fastest = std::min(single->median_ms, half->median_ms) / times->median_ms;
+    }
+    const std::string series = series_key(c);
+    if (const auto last = last_row_.find(series); times && last != last_row_.end()) {
+      const auto [tokens, ms] = last->second;
+      const double doublings =
+          std::log2(static_cast<double>(c.tokens) / static_cast<double>(tokens));
+      if (doublings > 0) doubling = std::pow(times->median_ms / ms, 1 / doublings);
+    }
+    if (times) last_row_[series] = {c.tokens, times->median_ms};
+    std::optional<Accuracy> error;
+    if (times && is_yoso && grid_.error) error = error_of(c, inputs);
+
+    const auto of_times = [&](double Times::*value) {
+      return times ? Json((*times).*value) : Json(nullptr);
+    };
+    Json row = {{"kind", is_yoso ? "yoso" : "softmax"},
+                {"mode", is_yoso ? Json(c.kind) : Json(nullptr)},
+                {"device", "cpu"},
+                {"dtype", c.dtype},
+                {"input", c.input},
+                {"tokens", c.tokens},
+                {"batch", c.batch},
+                {"heads", c.heads},
+                {"width", c.width},
+                {"threads", c.threads},
+                {"pass", c.pass},
+                {"hashes", is_yoso ? Json(c.hashes) : Json(nullptr)},
+                {"bits", is_yoso ? Json(c.bits) : Json(nullptr)},
+                {"bits_rule", is_yoso ? Json(c.bits_rule) : Json(nullptr)},
+                {"skipped", !times.has_value()},
+                {"runs", times ? times->runs : 0},
+                {"median_ms", of_times(&Times::median_ms)},
+                {"min_ms", of_times(&Times::min_ms)},
+                {"max_ms", of_times(&Times::max_ms)},
+                {"times_faster_than_sdpa", number_or_null(same)},
+                {"times_faster_than_fastest_sdpa", number_or_null(fastest)},
+                {"times_per_doubling", number_or_null(doubling)},
+                {"peak_mib", of_times(&Times::peak_mib)},
+                {"peak_total_mib", of_times(&Times::peak_total_mib)},
+                {"relative_error", error ? number_or_null(error->relative_error) : Json(nullptr)},
+                {"cosine", error ? number_or_null(error->cosine) : Json(nullptr)}};
+    print_row(row);
+    results_.push_back(std::move(row));
+  }
+
+  // Columns that are the same in every row stand above the table instead.
+  void print_heads() {
+    const auto add = [&](bool shown, const char* head, int width, const char* key) {
+      if (shown) columns_.push_back({head, width, key});
+    };
+    const auto several = [](const auto& list) { return list.size() > 1; };
+    out_ << grid_.heads << " heads, width " << grid_.width << ", M = " << grid_.hashes;
+    if (!several(grid_.bits)) out_ << ", " << code_bits(grid_.bits[0], 1).second;
+    if (!several(grid_.dtypes)) out_ << ", " << grid_.dtypes[0];
+    if (!several(grid_.inputs)) out_ << ", " << grid_.inputs[0] << " inputs";
+    if (!several(grid_.passes)) out_ << ", " << grid_.passes[0];
+    if (!several(grid_.threads)) out_ << ", threads: " << grid_.threads[0];
+    if (grid_.batch > 1) out_ << ", batch " << grid_.batch;
+    out_ << (grid_.peers ? "\nx SDPA: times faster than SDPA of the same type; x fastest: than the "
+                           "faster of SDPA in float32 and bfloat16\n"
+                         : "\n");
+    add(true, "tokens", 10, "tokens");
+    add(several(grid_.threads), "threads", 8, "threads");
+    add(several(grid_.passes), "pass", 17, "pass");
+    add(several(grid_.inputs), "input", 10, "input");
+    add(several(grid_.dtypes), "dtype", 9, "dtype");
+    add(several(grid_.bits), "bits", 11, "bits_rule");
+    add(true, "median ms", 11, "median_ms");
+    add(grid_.peers, "x SDPA", 8, "times_faster_than_sdpa");
+    add(grid_.peers, "x fastest", 10, "times_faster_than_fastest_sdpa");
+    add(!grid_.peers, "x doubling", 11, "times_per_doubling");
+    add(true, "peak MiB", 9, "peak_mib");
+    add(grid_.error, "rel. error", 11, "relative_error");
+    add(grid_.error, "cosine", 8, "cosine");
+    out_ << std::left << std::setw(9) << "kind" << std::right;
+    for (const Column& column : columns_) out_ << std::setw(column.width) << column.head;
+    out_ << std::endl;
+  }
+
+  void print_row(const Json& row) {
+    out_ << std::left << std::setw(9) << kind_of(row) << std::right;
+    for (const Column& column : columns_) {
+      const Json& cell = row[column.key];
+      out_ << std::setw(column.width)
+           << (cell.is_string() ? cell.get<std::string>()
+                                : format_number(number_of(row, column.key)));
+    }
+    out_ << (row["skipped"] ? "  left out" : "") << std::endl;
+  }
+
+  struct Column {
+    const char* head;
+    int width;
+    const char* key;
+  };
+  struct Length {
+    int64_t tokens;
+    double ms;
+  };
+
+  const BenchGrid& grid_;
+  std::ostream& out_;
+  std::ostream& log_;
+  Json results_ = Json::array();
+  std::vector<Column> columns_;
+  std::set<std::string> checked_;
+  std::map<std::string, std::optional<Times>> peers_;
+  std::map<std::string, Length> measured_;  // last of a series, to tell how long the next takes
+  std::map<std::string, Length> last_row_;  // of a series
+  std::map<std::string, Accuracy> errors_;
+};
+
+}  // namespace
+
+Json run_grid(const BenchGrid& grid, std::ostream& out, std::ostream& log) {
+  return GridRun(grid, out, log).run();
+}
+
+Json bench_document(const std::string& subcommand, const Json& results) {
+  const Machine machine = this_machine();
+  return {{"program", "yoso bench " + subcommand},
+          {"version", YOSO_VERSION},
+          {"date", utc_date()},
+          {"command", command_line()},
+          {"torch", TORCH_VERSION},
+          {"machine",
+           {{"cpu", machine.cpu},
+            {"cores", machine.cores},
+            {"memory_gib", machine.memory_gib},
+            {"simd", machine.simd}}},
+          {"results", results}};
+}
+
+}  // namespace yoso

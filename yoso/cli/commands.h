@@ -1,0 +1,20 @@
+// The subcommands of the program yoso: each adds itself, options and action, to the program.
+// Actions throw Error; main prints it as one line and exits with 1.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace yoso {
+
+void add_train_command(CLI::App& app);
+void add_evaluate_command(CLI::App& app);
+void add_predict_command(CLI::App& app);
+void add_data_command(CLI::App& app);
+void add_bench_command(CLI::App& app);
+void add_info_command(CLI::App& app);
+void add_report_command(CLI::App& app);
+
+}  // namespace yoso
