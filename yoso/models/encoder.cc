@@ -27,6 +27,12 @@ Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
       norm_(torch::nn::LayerNormOptions({config.hidden})),
       dropout_(config.dropout) {
   register_module("token_embedding", token_embedding_);
+  {
+    // As small as BERT's, and as the positions: with torch's deviation of 1 the tokens hide the
+    // positions, and the reversal toy is not learnt by any attention (learning_test.cc).
+    const at::NoGradGuard no_grad;
+    token_embedding_->weight.normal_(0, 0.02);
+  }
   position_embedding_ = register_parameter(
       "position_embedding",
       at::empty({config.max_length, config.hidden}).normal_(0, config.position_std));

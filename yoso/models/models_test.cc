@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ATen/autocast_mode.h>
+#include <gmock/gmock.h>
+
+#include "yoso/core/check.h"
+#include "yoso/models/model.h"
+
+namespace yoso {
+namespace {
+
+using at::Tensor;
+using ::testing::ElementsAre;
+
+ModelConfig config_of(const std::string& kind, const std::string& attention) {
+  ModelConfig config;
+  config.kind = kind;
+  config.num_classes = 3;
+  config.encoder.vocab_size = 11;
+  config.encoder.max_length = 20;
+  config.encoder.hidden = 16;
+  config.encoder.feed_forward = 24;
+  config.encoder.attention.kind = attention;
+  config.encoder.attention.yoso.mode = Mode::kSampled;
+  config.encoder.attention.yoso.num_hashes = 4;
+  return config;
+}
+
+std::shared_ptr<Model> model_of(const ModelConfig& config) {
+  at::manual_seed(8);
+  return make_model(config);
+}
+
+// The first lengths[b] of `columns` tokens are real, the rest hold tokens all the same.
+struct Tokens {
+  Tensor tokens, mask;
+};
+
+Tokens tokens_of(std::vector<int64_t> lengths, int64_t columns) {
+  at::manual_seed(9);
+  const int64_t batch = static_cast<int64_t>(lengths.size());
+  return {at::randint(1, 11, {batch, columns}, at::kLong),
+          at::arange(columns).unsqueeze(0) < at::tensor(lengths).unsqueeze(1)};
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Models, UnknownKindIsRefusedWithTheKnownOnes) {
+  EXPECT_THAT(model_kinds(), ElementsAre("classifier", "token_classifier"));
+  EXPECT_EQ(message_of([] { make_model(config_of("decoder", "none")); }),
+            "model.kind is 'decoder', expected one of classifier, token_classifier");
+}
+
+TEST(Models, NameTheFieldThatIsWrong) {
+  const auto with = [](const std::function<void(ModelConfig&)>& change) {
+    ModelConfig config = config_of("classifier", "none");
+    change(config);
+    return message_of([&] { make_model(config); });
+  };
+  EXPECT_EQ(with([](auto& c) { c.num_classes = 0; }),
+            "model.num_classes is 0, expected at least 1");
+  EXPECT_EQ(with([](auto& c) { c.encoder.vocab_size = 0; }),
+            "encoder.vocab_size is 0, expected at least 1");
+  EXPECT_EQ(with([](auto& c) { c.encoder.max_length = -1; }),
+            "encoder.max_length is -1, expected at least 1");
+  EXPECT_EQ(with([](auto& c) { c.encoder.layers = 0; }),
+            "encoder.layers is 0, expected at least 1");
+}
+
+TEST(Models, RefuseTokensBeyondTheirPositions) {
+  const auto model = model_of(config_of("classifier", "none"));
+  const Tokens batch = tokens_of({21, 3}, 21);
+  EXPECT_EQ(message_of([&] { model->forward(batch.tokens, batch.mask); }),
+            "encoder: tokens is [2, 21], expected [batch, at most max_length = 20]");
+  EXPECT_EQ(message_of([&] { model->forward(batch.tokens.slice(1, 0, 5), batch.mask); }),
+            "encoder: mask is Bool [2, 21], expected Bool [2, 5]");
+}
+
+TEST(Models, PaddingDoesNotChangeTheLogitsOfRealTokens) {
+  for (const char* attention : {"none", "softmax", "yoso"}) {
+    for (const Pooling pooling : {Pooling::kMean, Pooling::kFirst}) {
+      for (const std::string& kind : model_kinds()) {
+        ModelConfig config = config_of(kind, attention);
+        config.pooling = pooling;
+        config.encoder.attention.yoso.seed = 4;
+        const auto model = model_of(config);
+        model->eval();
+        const Tokens padded = tokens_of({7, 12}, 19);
+        const Tensor all = model->forward(padded.tokens, padded.mask)[0];
+        const Tensor alone = model->forward(padded.tokens.slice(0, 0, 1).slice(1, 0, 7),
+                                            padded.mask.slice(0, 0, 1).slice(1, 0, 7))[0];
+        const Tensor real = kind == "classifier" ? all : all.slice(0, 0, 7);
+        // Matrix products of other shapes may sum in another order: some float roundings of
+        // numbers below 10.
+        EXPECT_LE((real - alone).abs().max().item<double>(), 1e-5) << kind << " " << attention;
+      }
+    }
+  }
+}
+
+TEST(Models, AnEmptySequenceHasFiniteLogits) {
+  for (const char* attention : {"none", "softmax", "yoso"}) {
+    const auto model = model_of(config_of("classifier", attention));
+    const Tokens batch = tokens_of({0, 4}, 5);
+    EXPECT_TRUE(model->forward(batch.tokens, batch.mask).isfinite().all().item<bool>());
+  }
+}
+
+TEST(Models, FirstPoolingReadsTheFirstToken) {
+  ModelConfig config = config_of("classifier", "none");
+  config.pooling = Pooling::kFirst;
+  const auto model = model_of(config);
+  model->eval();
+  const Tokens batch = tokens_of({5}, 5);
+  Tensor other = batch.tokens.clone();
+  other.slice(1, 1).fill_(1);
+  EXPECT_TRUE(
+      at::equal(model->forward(batch.tokens, batch.mask), model->forward(other, batch.mask)));
+}
+
+TEST(Models, SharedLayersHaveTheParametersOfOne) {
+  ModelConfig config = config_of("classifier", "yoso");
+  config.encoder.layers = 1;
+  const size_t one = make_model(config)->parameters().size();
+  config.encoder.layers = 3;
+  config.encoder.shared_layers = true;
+  EXPECT_EQ(make_model(config)->parameters().size(), one);
+  config.encoder.shared_layers = false;
+  EXPECT_GT(make_model(config)->parameters().size(), one);
+}
+
+// Two forwards and backwards in training mode, gradients accumulated.
+struct Trained {
+  std::vector<Tensor> logits, gradients;
+  Tensor next_random;  // where the generator stands afterwards
+};
+
+Trained train(ModelConfig config, bool checkpointing, bool autocast) {
+  config.activation_checkpointing = checkpointing;
+  const auto model = model_of(config);
+  const Tokens batch = tokens_of({13, 20, 1}, 20);
+  at::manual_seed(10);
+  Trained result;
+  for (int i = 0; i < 2; ++i) {
+    at::autocast::set_autocast_enabled(at::kCPU, autocast);
+    const Tensor logits = model->forward(batch.tokens, batch.mask);
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::clear_cache();
+    result.logits.push_back(logits.detach());
+    logits.to(at::kFloat).pow(2).sum().backward();
+  }
+  for (const Tensor& parameter : model->parameters()) result.gradients.push_back(parameter.grad());
+  result.next_random = at::rand({4});
+  return result;
+}
+
+TEST(Models, ActivationCheckpointingGivesTheSameBits) {
+  for (const char* attention : {"none", "softmax", "yoso"}) {
+    for (const NormPosition norm : {NormPosition::kPre, NormPosition::kPost}) {
+      for (const bool shared : {false, true}) {
+        for (const bool autocast : {false, true}) {
+          ModelConfig config = config_of("classifier", attention);
+          config.encoder.norm = norm;
+          config.encoder.shared_layers = shared;
+          config.encoder.dropout = 0.3;
+          const Trained plain = train(config, /*checkpointing=*/false, autocast);
+          const Trained recomputed = train(config, /*checkpointing=*/true, autocast);
+          const std::string name =
+              join(attention, shared ? " shared" : "", autocast ? " bf16" : "");
+          for (size_t i = 0; i < plain.logits.size(); ++i) {
+            EXPECT_TRUE(at::equal(plain.logits[i], recomputed.logits[i])) << name;
+          }
+          for (size_t i = 0; i < plain.gradients.size(); ++i) {
+            ASSERT_EQ(plain.gradients[i].defined(), recomputed.gradients[i].defined());
+            if (!plain.gradients[i].defined()) continue;
+            EXPECT_TRUE(at::equal(plain.gradients[i], recomputed.gradients[i])) << name << " " << i;
+          }
+          EXPECT_TRUE(at::equal(plain.next_random, recomputed.next_random)) << name;
+        }
+      }
+    }
+  }
+}
+
+TEST(Models, SampledEvaluationRepeatsWithTheGenerator) {
+  const auto model = model_of(config_of("classifier", "yoso"));
+  model->eval();
+  const Tokens batch = tokens_of({13, 20}, 20);
+  const auto logits = [&](uint64_t seed) {
+    at::manual_seed(seed);
+    return model->forward(batch.tokens, batch.mask);
+  };
+  EXPECT_TRUE(at::equal(logits(1), logits(1)));
+  EXPECT_FALSE(at::equal(logits(1), logits(2)));
+}
+
+}  // namespace
+}  // namespace yoso
