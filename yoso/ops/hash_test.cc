@@ -508,6 +508,7 @@ TEST(HashCheck, SaysWhatIsWrong) {
       {"hash: x.cols is 257, expected 1 to 256", [](Hash& a) { a.x.cols = 257; }},
       {"hash: x is uint8, expected a floating type", [](Hash& a) { a.x.dtype = DType::kUint8; }},
       {"hash: x is null, expected an array", [](Hash& a) { a.x.data = nullptr; }},
+      {"hash: codes is null, expected an array", [](Hash& a) { a.codes.data = nullptr; }},
       {"hash: codes is uint8, expected uint16", [](Hash& a) { a.code_bits = 9; }},
       {"hash: codes is float32, expected uint8", [](Hash& a) { a.codes.dtype = DType::kFloat32; }},
       {"hash: codes.batch is 3, expected x.batch = 2", [](Hash& a) { a.codes.batch = 3; }},
