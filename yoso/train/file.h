@@ -1,0 +1,61 @@
+// Whole files: reading, and writing so that a file under its final name is always complete.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace yoso {
+
+// Throws Error with the path and the system's reason.
+std::string read_text(const std::string& path);
+
+// Writes to `path`.tmp; commit() makes it durable and gives it its name in one step. Whatever goes
+// wrong before that (a full disk, an exception, kill -9), `path` stays as it was; the temporary
+// file is removed, or overwritten by the next attempt.
+class FileWriter {
+ public:
+  explicit FileWriter(std::string path);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+  int descriptor_;
+};
+
+// A file that grows line by line; every write is in the system's hands when it returns.
+class FileAppender {
+ public:
+  explicit FileAppender(std::string path);
+  ~FileAppender();
+  FileAppender(const FileAppender&) = delete;
+  FileAppender& operator=(const FileAppender&) = delete;
+
+  void write(std::string_view text);
+
+ private:
+  std::string path_;
+  int descriptor_;
+};
+
+// Holds a folder for this process, until destruction or death. Throws Error when another one does.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+}  // namespace yoso

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/train/recipe.h"
+
+#include <charconv>
+#include <filesystem>
+#include <limits>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+#include <type_traits>
+#include <vector>
+
+#include "yoso/core/check.h"
+#include "yoso/train/file.h"
+#include "yoso/train/toml.h"
+
+namespace yoso {
+namespace {
+
+// Spelled in the order of the enumerators.
+template <class Enum>
+inline constexpr int kNames = 0;
+template <>
+inline constexpr std::array kNames<Mode> = {"expected", "sampled", "auto"};
+template <>
+inline constexpr std::array kNames<Gradient> = {"surrogate", "true"};
+template <>
+inline constexpr std::array kNames<Projection> = {"hadamard", "gaussian"};
+template <>
+inline constexpr std::array kNames<NormPosition> = {"pre", "post"};
+template <>
+inline constexpr std::array kNames<Pooling> = {"mean", "first"};
+template <>
+inline constexpr std::array kNames<Schedule> = {"one_cycle", "linear", "constant"};
+template <>
+inline constexpr std::array kNames<Precision> = {"none", "bfloat16"};
+
+constexpr int64_t kMany = int64_t{1} << 40;
+
+// Every key of a recipe with its range, once: reading, overriding and writing walk this list.
+template <class Visitor, class AnyRecipe>
+void visit(Visitor& v, AnyRecipe& r) {
+  v.table("task");
+  v.field("name", r.task.name);
+  v.field("data", r.task.data);
+  v.other_fields(r.task.options);
+
+  auto& model = r.model;
+  auto& encoder = model.encoder;
+  v.table("model");
+  v.field("kind", model.kind);
+  v.field("pooling", model.pooling);
+  v.field("num_classes", model.num_classes, 0, 1 << 24);
+  v.field("activation_checkpointing", model.activation_checkpointing);
+  v.field("vocab_size", encoder.vocab_size, 0, 1 << 24);
+  v.field("max_length", encoder.max_length, 0, 1 << 30);
+  v.field("hidden", encoder.hidden, 1, 1 << 20);
+  v.field("layers", encoder.layers, 0, 1 << 16);
+  v.field("feed_forward", encoder.feed_forward, 1, 1 << 20);
+  v.field("dropout", encoder.dropout, 0.0, 0.999);
+  v.field("norm", encoder.norm);
+  v.field("shared_layers", encoder.shared_layers);
+  v.field("position_std", encoder.position_std, 0.0, 100.0);
+
+  auto& attention = encoder.attention;
+  v.table("model.attention");
+  v.field("kind", attention.kind);
+  v.field("heads", attention.heads, 1, 1 << 16);
+  v.field("conv_width", attention.conv_width, 0, 65535);
+
+  v.table("model.attention.yoso");
+  v.field("mode", attention.yoso.mode);
+  v.field("gradient", attention.yoso.gradient);
+  v.field("projection", attention.yoso.projection);
+  v.field("num_hashes", attention.yoso.num_hashes, 1, 1 << 16);
+  v.field("code_bits", attention.yoso.code_bits, 1e-3, 1e3);
+  v.field("normalize_output", attention.yoso.normalize_output);
+  v.field("seed", attention.yoso.seed);
+
+  auto& train = r.train;
+  v.table("train");
+  v.field("steps", train.steps, 1, kMany);
+  v.field("batch_size", train.batch_size, 1, 1 << 24);
+  v.field("accumulate", train.accumulate, 1, 1 << 24);
+  v.field("learning_rate", train.learning_rate, 0.0, 1e3);
+  v.field("weight_decay", train.weight_decay, 0.0, 1e3);
+  v.field("betas", train.betas, 0.0, 0.9999999);
+  v.field("epsilon", train.epsilon, 0.0, 1.0);
+  v.field("schedule", train.schedule);
+  v.field("warmup_steps", train.warmup_steps, 0, kMany);
+  v.field("clip_norm", train.clip_norm, 0.0, 1e9);
+  v.field("evaluate_every", train.evaluate_every, 1, kMany);
+  v.field("checkpoint_every", train.checkpoint_every, 1, kMany);
+  v.field("early_stop_patience", train.early_stop_patience, 0, kMany);
+  v.field("seed", train.seed, std::numeric_limits<int64_t>::min(),
+          std::numeric_limits<int64_t>::max());
+  v.field("threads", train.threads, 0, 4096);
+  v.field("mixed_precision", train.mixed_precision);
+  v.field("out", train.out);
+}
+
+std::string number_text(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+const char* type_name(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+// Takes the keys that a parsed document has; fields without a key keep their values.
+class Reader {
+ public:
+  // `name` stands before the line in messages; an override has no lines worth naming.
+  Reader(const toml::table& root, std::string name, bool has_lines)
+      : root_(root), name_(std::move(name)), has_lines_(has_lines) {}
+
+  void table(const std::string& path) {
+    path_ = path;
+    const size_t dot = path.rfind('.');
+    const std::string parent = dot == path.npos ? "" : path.substr(0, dot);
+    known_[parent].insert(path.substr(dot == path.npos ? 0 : dot + 1));
+    known_[path];
+    const toml::node* node = root_.at_path(path).node();
+    if (node != nullptr && !node->is_table()) refuse(*node, path, "a table");
+    table_ = node == nullptr ? nullptr : node->as_table();
+  }
+
+  void field(const char* key, std::string& value) {
+    if (const toml::node* node = find(key)) {
+      if (!node->is_string()) refuse(*node, full(key), "a string");
+      value = **node->as_string();
+    }
+  }
+
+  void field(const char* key, bool& value) {
+    if (const toml::node* node = find(key)) {
+      if (!node->is_boolean()) refuse(*node, full(key), "true or false");
+      value = **node->as_boolean();
+    }
+  }
+
+  void field(const char* key, int64_t& value, int64_t low, int64_t high) {
+    if (const toml::node* node = find(key)) {
+      if (!node->is_integer()) refuse(*node, full(key), "an integer");
+      value = **node->as_integer();
+      check_range(*node, key, value, low, high);
+    }
+  }
+
+  void field(const char* key, std::optional<int64_t>& value) {
+    if (const toml::node* node = find(key)) {
+      if (!node->is_integer()) refuse(*node, full(key), "an integer");
+      value = **node->as_integer();
+    }
+  }
+
+  void field(const char* key, double& value, double low, double high) {
+    if (const toml::node* node = find(key)) value = number(*node, key, low, high);
+  }
+
+  void field(const char* key, std::array<double, 2>& value, double low, double high) {
+    if (const toml::node* node = find(key)) {
+      const toml::array* array = node->as_array();
+      if (array == nullptr || array->size() != 2) refuse(*node, full(key), "an array of 2 numbers");
+      for (size_t i = 0; i < 2; ++i) value[i] = number((*array)[i], key, low, high);
+    }
+  }
+
+  template <class Enum>
+  requires std::is_enum_v<Enum>
+  void field(const char* key, Enum& value) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    std::string names;
+    for (size_t i = 0; i < kNames<Enum>.size(); ++i) {
+      if (node->is_string() && **node->as_string() == kNames<Enum>[i]) {
+        value = static_cast<Enum>(i);
+        return;
+      }
+      names += join(i == 0 ? "" : ", ", '"', kNames<Enum>[i], '"');
+    }
+    if (!node->is_string()) refuse(*node, full(key), "one of " + names);
+    fail(where(*node), full(key), " is \"", **node->as_string(), "\", expected one of ", names);
+  }
+
+  void other_fields(std::map<std::string, std::string>& options) {
+    if (table_ == nullptr) return;
+    for (const auto& [key, node] : *table_) {
+      const std::string name(key.str());
+      if (known_[path_].contains(name)) continue;
+      known_[path_].insert(name);
+      options[name] = text(node, name);
+    }
+  }
+
+  void finish() { refuse_unknown(root_, ""); }
+
+ private:
+  const toml::node* find(const char* key) {
+    known_[path_].insert(key);
+    return table_ == nullptr ? nullptr : table_->get(key);
+  }
+
+  std::string full(std::string_view key) const { return join(path_, ".", key); }
+
+  std::string where(const toml::node& node) const { return where(node.source()); }
+  std::string where(const toml::source_region& source) const {
+    return has_lines_ ? join(name_, ":", source.begin.line, ": ") : name_ + ": ";
+  }
+
+  [[noreturn]] void refuse(const toml::node& node, const std::string& path,
+                           const std::string& expected) const {
+    fail(where(node), path, " is ", type_name(node), ", expected ", expected);
+  }
+
+  // NaN is in no range.
+  template <class T>
+  void check_range(const toml::node& node, const char* key, T value, T low, T high) const {
+    if (!(value >= low && value <= high))
+      fail(where(node), full(key), " is ", value, ", expected ", low, " to ", high);
+  }
+
+  double number(const toml::node& node, const char* key, double low, double high) const {
+    if (!node.is_number()) refuse(node, full(key), "a number");
+    const double value = *node.value<double>();
+    check_range(node, key, value, low, high);
+    return value;
+  }
+
+  std::string text(const toml::node& node, const std::string& key) const {
+    if (node.is_string()) return **node.as_string();
+    if (node.is_integer()) return std::to_string(**node.as_integer());
+    if (node.is_floating_point()) return number_text(**node.as_floating_point());
+    if (node.is_boolean()) return **node.as_boolean() ? "true" : "false";
+    refuse(node, full(key), "a string, a number, true or false");
+  }
+
+  void refuse_unknown(const toml::table& table, const std::string& path) const {
+    const std::set<std::string>& known = known_.at(path);
+    const std::string prefix = path.empty() ? "" : path + ".";
+    for (const auto& [key, node] : table) {
+      const std::string name(key.str());
+      if (!known.contains(name)) {
+        std::string names;
+        for (const std::string& k : known) names += (names.empty() ? "" : ", ") + k;
+        fail(where(key.source()), "unknown key ", prefix, name, ", expected one of ", names);
+      }
+      if (node.is_table() && known_.contains(prefix + name))
+        refuse_unknown(*node.as_table(), prefix + name);
+    }
+  }
+
+  const toml::table& root_;
+  std::string name_;
+  bool has_lines_;
+  std::string path_;
+  const toml::table* table_ = nullptr;
+  std::map<std::string, std::set<std::string>> known_;  // keys of each table
+};
+
+std::string toml_string(std::string_view text) {
+  std::ostringstream out;
+  out << '"';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out << '\\' << c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      constexpr const char* kDigits = "0123456789abcdef";
+      out << "\\u00" << kDigits[byte >> 4] << kDigits[byte & 15];
+    } else {
+      out << c;
+    }
+  }
+  out << '"';
+  return out.str();
+}
+
+class Writer {
+ public:
+  void table(const char* path) { out_ << (out_.tellp() > 0 ? "\n[" : "[") << path << "]\n"; }
+  void field(const char* key, const std::string& value) { put(key, toml_string(value)); }
+  void field(const char* key, bool value) { put(key, value ? "true" : "false"); }
+  void field(const char* key, int64_t value, int64_t, int64_t) { put(key, std::to_string(value)); }
+  void field(const char* key, const std::optional<int64_t>& value) {
+    if (value) put(key, std::to_string(*value));
+  }
+  void field(const char* key, double value, double, double) { put(key, number_text(value)); }
+  void field(const char* key, const std::array<double, 2>& value, double, double) {
+    put(key, join("[", number_text(value[0]), ", ", number_text(value[1]), "]"));
+  }
+  template <class Enum>
+  requires std::is_enum_v<Enum>
+  void field(const char* key, Enum value) {
+    put(key, toml_string(kNames<Enum>[static_cast<size_t>(value)]));
+  }
+  void other_fields(const std::map<std::string, std::string>& options) {
+    for (const auto& [key, value] : options) put(toml_string(key), toml_string(value));
+  }
+  std::string text() const { return out_.str(); }
+
+ private:
+  void put(const std::string& key, const std::string& value) {
+    out_ << key << " = " << value << '\n';
+  }
+  std::ostringstream out_;
+};
+
+void apply(const toml::table& root, const std::string& name, bool has_lines, Recipe& recipe) {
+  Reader reader(root, name, has_lines);
+  visit(reader, recipe);
+  reader.finish();
+}
+
+}  // namespace
+
+Recipe parse_recipe(std::string_view text, const std::string& name) {
+  Recipe recipe;
+  try {
+    apply(toml::parse(text), name, /*has_lines=*/true, recipe);
+  } catch (const toml::parse_error& error) {
+    fail(name, ":", error.source().begin.line, ": ", error.description());
+  } catch (const std::logic_error&) {
+    fail(name, ": is not TOML, expected a key between every pair of brackets");
+  }
+  return recipe;
+}
+
+Recipe read_recipe(const std::string& path, std::span<const std::string> overrides) {
+  Recipe recipe = parse_recipe(read_text(path), path);
+  for (const std::string& assignment : overrides) set_key(recipe, assignment);
+  if (recipe.train.out.empty()) {
+    const std::filesystem::path file = std::filesystem::absolute(path);
+    recipe.train.out =
+        (std::filesystem::path("runs") / file.parent_path().filename() / file.stem()).string();
+  }
+  return recipe;
+}
+
+void set_key(Recipe& recipe, const std::string& assignment) {
+  const std::string name = "--set " + assignment;
+  const size_t equals = assignment.find('=');
+  if (equals == assignment.npos) fail(name, ": has no '=', expected KEY=VALUE");
+  const std::string key = assignment.substr(0, equals), value = assignment.substr(equals + 1);
+  toml::table table;
+  try {
+    table = toml::parse(key + " = " + value);
+  } catch (const std::exception&) {
+    try {
+      table = toml::parse(key + " = " + toml_string(value));
+    } catch (const std::exception&) {
+      fail(name, ": key is \"", key, "\", expected one such as train.steps");
+    }
+  }
+  apply(table, name, /*has_lines=*/false, recipe);
+}
+
+std::string to_toml(const Recipe& recipe) {
+  Writer writer;
+  visit(writer, recipe);
+  return writer.text();
+}
+
+}  // namespace yoso
