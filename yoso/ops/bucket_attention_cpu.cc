@@ -195,10 +195,11 @@ Kernels<T, Code> choose_kernels() {
 // those tables (256 KiB at S = 256, V = 64) they should fit the second-level cache.
 constexpr int64_t kRowsAtOnce = 2048;
 
-// A bucket first sums at most so many keys apart, then adds them to its total: a plain float sum
-// stops growing at 2^24 equal terms and is wrong by percents long before. Larger for many buckets,
-// where adding tables would cost more than adding rows.
-int64_t keys_per_partial_sum(int64_t buckets) { return std::max<int64_t>(16384, 16 * buckets); }
+// A plain float sum stops growing at 2^24 equal terms and is wrong by percents long before. So of
+// every kKeysPerWindow keys, a bucket that has got kKeysPerPartialSum since the last time adds them
+// to its total and starts again: n keys are within (1,087 + n / 64) 2^-24 of the sum of magnitudes.
+constexpr int64_t kKeysPerWindow = 1024;
+constexpr uint32_t kKeysPerPartialSum = 64;
 
 // Bytes of tables a group may hold at once; beyond, its hashes take turns.
 constexpr int64_t kTableBytes = int64_t{256} << 20;
@@ -271,20 +272,40 @@ class Group {
   void scatter_keys(const PackedRows<T>& values, const PackedCodes<Code>& codes, int64_t begin,
                     int64_t end, T* tables) {
     const int64_t table = buckets_ * width_;
-    const int64_t partial = keys_per_partial_sum(buckets_);
-    const bool apart = keys_.count() > partial || key_heads_ > 1;
-    Buffer<T> partial_tables(apart ? (end - begin) * table : 0);
-    for (int64_t from = 0; from < keys_.count(); from += partial) {
-      const int64_t to = std::min(from + partial, keys_.count());
-      T* target = apart ? partial_tables.data() : tables;
-      if (apart) std::fill_n(target, (end - begin) * table, T{0});
-      for (int64_t r = from; r < to; r += kRowsAtOnce) {
-        for (int64_t m = begin; m < end; m += kHashesAtOnce) {
-          kernels_.scatter(block(target + (m - begin) * table, codes, m, end), values.data(),
-                           values.stride(), r, std::min(r + kRowsAtOnce, to));
+    const bool in_parts = keys_.count() * key_heads_ > 2 * kKeysPerWindow;
+    const Buffer<T> partial_sums(in_parts ? (end - begin) * table : 0);
+    std::vector<uint32_t> terms(in_parts ? static_cast<size_t>((end - begin) * buckets_) : 0);
+    if (in_parts) std::fill_n(partial_sums.data(), (end - begin) * table, T{0});
+    T* target = in_parts ? partial_sums.data() : tables;
+    for (int64_t from = 0; from < keys_.count(); from += kRowsAtOnce) {
+      const int64_t to = std::min(from + kRowsAtOnce, keys_.count());
+      for (int64_t m = begin; m < end; m += kHashesAtOnce) {
+        const auto t = block(target + (m - begin) * table, codes, m, end);
+        for (int64_t r = from; r < to; r += kKeysPerWindow) {
+          const int64_t last = std::min(r + kKeysPerWindow, to);
+          kernels_.scatter(t, values.data(), values.stride(), r, last);
+          for (int64_t k = 0; in_parts && k < t.hashes; ++k) {
+            const int64_t first = (m - begin + k) * buckets_;
+            for (int64_t i = r; i < last; ++i) ++terms[first + t.codes[k][i]];
+            add_partial_sums(kKeysPerPartialSum, terms.data() + first, target + first * width_,
+                             tables + first * width_);
+          }
         }
       }
-      for (int64_t i = 0; apart && i < (end - begin) * table; ++i) tables[i] += target[i];
+    }
+    for (int64_t m = 0; in_parts && m < end - begin; ++m) {
+      add_partial_sums(1, terms.data() + m * buckets_, target + m * table, tables + m * table);
+    }
+  }
+
+  // Moves the partial sums of at least `least` terms to the totals.
+  void add_partial_sums(uint32_t least, uint32_t* terms, T* partial_sums, T* totals) const {
+    for (int64_t s = 0; s < buckets_; ++s) {
+      if (terms[s] < least) continue;
+      terms[s] = 0;
+      T* from = partial_sums + s * width_;
+      for (int64_t c = 0; c < width_; ++c) totals[s * width_ + c] += from[c];
+      std::fill_n(from, width_, T{0});
     }
   }
 

@@ -5,7 +5,8 @@
 //     s_ij = T/2 * 1/M sum_m [codes equal] * (G_i . v_j)
 //   kTrue (the derivative of the expected weight on pairs that collided at least once, its *YOSO):
 //     s_ij = T (1 - acos(x)/pi)^(T-1) / (pi sqrt(1 - x^2)) * (G_i . v_j),   x = q_i . k_j
-//     with x clamped to [-1, 1] and 1 - x^2 not below 1e-4 (the slope has a pole at x = 1)
+//     with x clamped to [-1, 1], 1 - x^2 not below 1e-4 (the slope has a pole at x = 1) and
+//     pi - acos(x) not below 1e-2
 //   query_grad_i = sum_j s_ij k_j,   key_grad_j = sum_i s_ij q_i
 //
 // Neither is the derivative of the sampled forward, which has none; docs/math.md says what each
@@ -27,7 +28,7 @@ namespace yoso {
 
 enum class Gradient : uint8_t { kSurrogate, kTrue };
 
-// 1 - x^2 in the true slope is not taken below this.
+// In the true slope 1 - x^2 is not taken below this, pi - acos(x) not below its root.
 inline constexpr double kSlopeFloor = 1e-4;
 
 struct BucketAttentionGrad {

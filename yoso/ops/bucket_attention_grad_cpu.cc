@@ -220,11 +220,34 @@ HWY_ATTR void dots_by_column(const T* const* a, int64_t num_a, const T* const* b
   }
 }
 
-// Pointers to the rows of a block.
+// packed[r] = factor(r) base[rows[r]]: rows that are read again and again should lie on one page.
+template <class T, class Factor>
+HWY_ATTR HWY_INLINE void pack(const T* base, int64_t stride, const uint32_t* rows, int64_t count,
+                              int64_t width, const Factor& factor, T* packed) {
+  const hn::ScalableTag<T> d;
+  for (int64_t r = 0; r < count; ++r) {
+    const T* from = base + static_cast<int64_t>(rows[r]) * stride;
+    const auto f = hn::Set(d, factor(rows[r]));
+    for (int64_t c = 0; c < width; c += lanes_of(hn::ScalableTag<T>())) {
+      hn::Store(hn::Mul(f, hn::LoadU(d, from + c)), d, packed + r * width + c);
+    }
+  }
+}
+
+template <class T>
+HWY_ATTR HWY_INLINE void pack_unit_rows(const cpu::GradShape<T>& shape,
+                                        const cpu::GradSide<T>& side, const uint32_t* rows,
+                                        int64_t count, T* packed) {
+  pack(
+      side.x, side.x_stride, rows, count, shape.width,
+      [&](uint32_t row) { return shape.weight * side.scale_of(row); }, packed);
+}
+
+// out[r] = base + rows[r] * stride; without rows, base + r * stride.
 template <class Pointer>
 HWY_ATTR HWY_INLINE void point_at(Pointer base, int64_t stride, const uint32_t* rows, int64_t count,
                                   Pointer* out) {
-  for (int64_t r = 0; r < count; ++r) out[r] = base + static_cast<int64_t>(rows[r]) * stride;
+  for (int64_t r = 0; r < count; ++r) out[r] = base + (rows ? rows[r] : r) * stride;
 }
 
 // Adds the gradients of one bucket, pair by pair.
@@ -234,21 +257,25 @@ HWY_ATTR void pairwise(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& q
                        const cpu::BucketRows& keys) {
   constexpr int64_t kBlock = cpu::kBlock;
   HWY_ALIGN T weights[kBlock * kBlock];
-  HWY_ALIGN T scaled[kBlock * kBlock];
   HWY_ALIGN T columns[256 * kBlock];
-  const T *x_q[kBlock], *g[kBlock], *x_k[kBlock], *v[kBlock], *coefficients[kBlock];
-  T *grad_q[kBlock], *grad_k[kBlock], key_scale[kBlock];
+  HWY_ALIGN T packed_q[256 * kBlock];
+  HWY_ALIGN T packed_k[256 * kBlock];
+  const T *x_q[kBlock], *g[kBlock], *x_k[kBlock], *v[kBlock], *by_query[kBlock], *by_key[kBlock];
+  T *grad_q[kBlock], *grad_k[kBlock];
+  point_at<const T*>(packed_q, shape.width, nullptr, kBlock, x_q);
+  point_at<const T*>(packed_k, shape.width, nullptr, kBlock, x_k);
+  point_at<const T*>(weights, kBlock, nullptr, kBlock, by_query);
+  point_at<const T*>(weights, 1, nullptr, kBlock, by_key);
   for (int64_t j0 = 0; j0 < keys.count; j0 += kBlock) {
     const uint32_t* rows_k = keys.rows + j0;
     const int64_t num_k = std::min(kBlock, keys.count - j0);
-    point_at(k.x, k.x_stride, rows_k, num_k, x_k);
+    pack_unit_rows(shape, k, rows_k, num_k, packed_k);
     point_at(k.cotangent, k.cotangent_stride, rows_k, num_k, v);
     point_at(k.grad, k.grad_stride, rows_k, num_k, grad_k);
-    for (int64_t j = 0; j < num_k; ++j) key_scale[j] = shape.weight * k.scale_of(rows_k[j]);
     for (int64_t i0 = 0; i0 < queries.count; i0 += kBlock) {
       const uint32_t* rows_q = queries.rows + i0;
       const int64_t num_q = std::min(kBlock, queries.count - i0);
-      point_at(q.x, q.x_stride, rows_q, num_q, x_q);
+      pack_unit_rows(shape, q, rows_q, num_q, packed_q);
       point_at(q.cotangent, q.cotangent_stride, rows_q, num_q, g);
       point_at(q.grad, q.grad_stride, rows_q, num_q, grad_q);
       if (num_q * num_k <= 36) {  // the transpose pays from about 6 x 6 rows (Zen 4, width 64)
@@ -256,21 +283,8 @@ HWY_ATTR void pairwise(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& q
       } else {
         dots_by_column(g, num_q, v, num_k, shape.cotangent_width, columns, weights, kBlock);
       }
-      for (int64_t i = 0; i < num_q; ++i) {
-        coefficients[i] = scaled + i * kBlock;
-        for (int64_t j = 0; j < num_k; ++j) {
-          scaled[i * kBlock + j] = key_scale[j] * weights[i * kBlock + j];
-        }
-      }
-      add_products(num_q, coefficients, 1, x_k, num_k, shape.width, grad_q);
-      for (int64_t i = 0; i < num_q; ++i) {
-        const T query_scale = shape.weight * q.scale_of(rows_q[i]);
-        for (int64_t j = 0; j < num_k; ++j) {
-          scaled[i * kBlock + j] = query_scale * weights[i * kBlock + j];
-        }
-      }
-      for (int64_t j = 0; j < num_k; ++j) coefficients[j] = scaled + j;
-      add_products(num_k, coefficients, kBlock, x_q, num_q, shape.width, grad_k);
+      add_products(num_q, by_query, 1, x_k, num_k, shape.width, grad_q);
+      add_products(num_k, by_key, kBlock, x_q, num_q, shape.width, grad_k);
     }
   }
 }
@@ -280,23 +294,19 @@ template <class T>
 HWY_ATTR void sum_outer(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& side,
                         const cpu::BucketRows& bucket, T* product) {
   HWY_ALIGN T cotangent[256 * cpu::kBlock];
+  HWY_ALIGN T packed[256 * cpu::kBlock];
   const T *x[cpu::kBlock], *coefficients[256];
   T* out[256];
-  for (int64_t c = 0; c < shape.cotangent_width; ++c) {
-    coefficients[c] = cotangent + c;
-    out[c] = product + c * shape.width;
-  }
+  point_at<const T*>(packed, shape.width, nullptr, cpu::kBlock, x);
+  point_at<const T*>(cotangent, 1, nullptr, shape.cotangent_width, coefficients);
+  point_at(product, shape.width, nullptr, shape.cotangent_width, out);
   for (int64_t r0 = 0; r0 < bucket.count; r0 += cpu::kBlock) {
     const int64_t count = std::min(cpu::kBlock, bucket.count - r0);
     const uint32_t* rows = bucket.rows + r0;
-    point_at(side.x, side.x_stride, rows, count, x);
-    for (int64_t r = 0; r < count; ++r) {
-      const T* from = side.cotangent + static_cast<int64_t>(rows[r]) * side.cotangent_stride;
-      const T factor = shape.weight * side.scale_of(rows[r]);
-      for (int64_t c = 0; c < shape.cotangent_width; ++c) {
-        cotangent[r * shape.cotangent_width + c] = factor * from[c];
-      }
-    }
+    pack_unit_rows(shape, side, rows, count, packed);
+    pack(
+        side.cotangent, side.cotangent_stride, rows, count, shape.cotangent_width,
+        [](uint32_t) { return T{1}; }, cotangent);
     add_products(shape.cotangent_width, coefficients, shape.cotangent_width, x, count, shape.width,
                  out);
   }
@@ -308,7 +318,7 @@ HWY_ATTR void apply_outer(const cpu::GradShape<T>& shape, const cpu::GradSide<T>
                           const cpu::BucketRows& bucket, const T* product) {
   const T *cotangent[cpu::kBlock], *from[256];
   T* grad[cpu::kBlock];
-  for (int64_t c = 0; c < shape.cotangent_width; ++c) from[c] = product + c * shape.width;
+  point_at(product, shape.width, nullptr, shape.cotangent_width, from);
   for (int64_t r0 = 0; r0 < bucket.count; r0 += cpu::kBlock) {
     const int64_t count = std::min(cpu::kBlock, bucket.count - r0);
     point_at(side.cotangent, side.cotangent_stride, bucket.rows + r0, count, cotangent);
@@ -342,9 +352,11 @@ HWY_ATTR void true_slope_row(const cpu::GradShape<T>& shape, T code_bits,
     const T* pair = other.cotangent + static_cast<int64_t>(others[j]) * other.cotangent_stride;
     const T scale = other.scale_of(others[j]);
     const T cosine = std::clamp(own.scale_of(row) * scale * dot(x, y, shape.width), T{-1}, T{1});
-    const T sine = std::sqrt(std::max(1 - cosine * cosine, static_cast<T>(kSlopeFloor)));
-    const T close = 1 - std::acos(cosine) / std::numbers::pi_v<T>;
-    const T slope = code_bits * std::pow(close, code_bits - 1) / (std::numbers::pi_v<T> * sine);
+    const T floor = static_cast<T>(kSlopeFloor);
+    const T sine = std::sqrt(std::max(1 - cosine * cosine, floor));
+    // 1 - acos(x) / pi, without the cancellation near x = -1.
+    const T one_bit = std::max(std::acos(-cosine), std::sqrt(floor)) / std::numbers::pi_v<T>;
+    const T slope = code_bits * std::pow(one_bit, code_bits - 1) / (std::numbers::pi_v<T> * sine);
     const T weight = slope * scale * dot(cotangent, pair, shape.cotangent_width);
     const T* coefficient = &weight;
     add_products(1, &coefficient, 1, &y, 1, shape.width, &grad);
@@ -519,8 +531,7 @@ class Group {
     const int64_t ranges = std::min(buckets_, 8 * num_threads());
     parallel_for(ranges, [&](int64_t range, int64_t) {
       for (int64_t s = buckets_ * range / ranges; s < buckets_ * (range + 1) / ranges; ++s) {
-        const BucketRows queries{query_sort_.bucket(s), query_sort_.size(s)};
-        const BucketRows keys{key_sort_.bucket(s), key_sort_.size(s)};
+        const BucketRows queries = bucket(query_sort_, s), keys = bucket(key_sort_, s);
         if (queries.count == 0 || keys.count == 0 || in_parts(queries, keys)) continue;
         if (outer_is_less(queries, keys)) {
           outer(q, queries, k, keys);
@@ -530,12 +541,17 @@ class Group {
       }
     });
     for (int64_t s = 0; s < buckets_; ++s) {
-      const BucketRows queries{query_sort_.bucket(s), query_sort_.size(s)};
-      const BucketRows keys{key_sort_.bucket(s), key_sort_.size(s)};
+      const BucketRows queries = bucket(query_sort_, s), keys = bucket(key_sort_, s);
       if (queries.count > 0 && keys.count > 0 && in_parts(queries, keys)) {
         outer(q, queries, k, keys);
       }
     }
+  }
+
+  // Nothing for the bucket after the last.
+  BucketRows bucket(const BucketSort& sort, int64_t s) const {
+    if (s == buckets_) return {nullptr, 0};
+    return {sort.bucket(s), sort.size(s)};
   }
 
   // Multiply-adds: pairwise a c (V + 2 D), outer 2 (a + c) V D.
@@ -578,6 +594,10 @@ class Group {
   }
 
   void apply_outer(const GradSide<T>& side, const BucketRows& bucket, const T* product) const {
+    if (bucket.count <= kRowsPerPart) {
+      kernels_.apply_outer(shape_, side, bucket, product);
+      return;
+    }
     parallel_for((bucket.count + kRowsPerPart - 1) / kRowsPerPart, [&](int64_t part, int64_t) {
       kernels_.apply_outer(shape_, side, part_of(bucket, part), product);
     });
