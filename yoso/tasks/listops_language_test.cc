@@ -34,6 +34,7 @@ TEST(ListOpsLanguage, RefusesOtherWords) {
   EXPECT_THAT(message("[MAX4 ]"), HasSubstr("'[MAX4'"));
   EXPECT_THAT(message("[MAX 4 X"), HasSubstr("'X'"));
   EXPECT_THAT(message(std::string_view("4\0", 2)), HasSubstr("'4\\x00'"));
+  EXPECT_THAT(message("\x1f\x7f"), HasSubstr("'\\x1f\\x7f'"));
   EXPECT_THAT(message(std::string(1'000'000, '9')), HasSubstr("'" + std::string(40, '9') + "...'"));
 }
 

@@ -73,6 +73,14 @@ void read_all(const fs::path& path, const DocumentSink& sink) {
   read_documents_jsonl(in, path.string(), sink);
 }
 
+bool is_utf8(const std::string& text) {
+  try {
+    return !nlohmann::json(text).dump().empty();
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
 std::string label_of(const nlohmann::json& document) {
   const auto label = document.find("label");
   if (label == document.end()) fail("document has no \"label\", expected a string or an integer");
@@ -131,6 +139,9 @@ std::vector<std::string> read_classes(const fs::path& path) {
     for (const fs::path& folder : class_folders(path)) classes.insert(folder.filename().string());
   } else {
     read_all(path, [&](std::string_view label, std::string_view) { classes.emplace(label); });
+  }
+  for (const std::string& name : classes) {
+    if (!is_utf8(name)) fail(path.string(), ": class is ", in_quotes(name), ", expected UTF-8");
   }
   return {classes.begin(), classes.end()};
 }

@@ -29,7 +29,8 @@ void read_documents_jsonl(std::istream& in, const std::string& path, const Docum
 // path. Throws Error when there are two.
 std::filesystem::path find_documents(const std::filesystem::path& folder, const std::string& split);
 
-// The labels that occur in a folder or file of find_documents, sorted.
+// The labels that occur in a folder or file of find_documents, sorted. Throws Error on one that is
+// not UTF-8: a recipe could not hold it.
 std::vector<std::string> read_classes(const std::filesystem::path& path);
 
 // The documents in it, each cut after max_length bytes; the label is the place in `classes`. A tree

@@ -137,6 +137,15 @@ TEST(TextFiles, RefusesALabelThatIsNoClass) {
             folder / "test/c/1.txt" + ": label is 'c', expected one of the classes: a, b");
 }
 
+TEST(TextFiles, RefusesAClassThatIsNotUtf8) {
+  const TestFolder folder;
+  folder.write("train.tsv", "gr\xc3\xbcn\tx\nrot\ty\n");
+  EXPECT_THAT(read_classes(folder.path() / "train.tsv"), ElementsAre("gr\xc3\xbcn", "rot"));
+  folder.write("train.tsv", "gr\xfcn\tx\nrot\ty\n");
+  EXPECT_EQ(error_of([&] { read_classes(folder.path() / "train.tsv"); }),
+            folder / "train.tsv" + ": class is 'gr\xfcn', expected UTF-8");
+}
+
 TEST(TextFiles, SaysWhyAFileCannotBeRead) {
   const TestFolder folder;
   EXPECT_EQ(error_of([&] { read_classes(folder.path() / "train.tsv"); }),
