@@ -165,11 +165,11 @@ HWY_ATTR HWY_INLINE void write_codes(D d, const hn::TFromD<D>* projections, int6
   const hn::RebindToSigned<D> di;
   using Word = hn::TFromD<decltype(di)>;
   constexpr int64_t kLanes = lanes_of(D());
+  // From the highest bit down: a mask is -1 where it holds.
   auto code = hn::Zero(di);
-  for (int64_t t = 0; t < bits; ++t) {
+  for (int64_t t = bits - 1; t >= 0; --t) {
     const auto positive = hn::Gt(hn::Load(d, projections + t * kLanes), hn::Zero(d));
-    const auto bit = hn::Set(di, static_cast<Word>(Word{1} << t));
-    code = hn::Or(code, hn::IfThenElseZero(hn::RebindMask(di, positive), bit));
+    code = hn::Sub(hn::Add(code, code), hn::VecFromMask(di, hn::RebindMask(di, positive)));
   }
   if constexpr (sizeof(Word) == 4 && kLanes > 1) {
     if (count == kLanes) {
