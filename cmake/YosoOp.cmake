@@ -13,8 +13,22 @@ function(yoso_add_op name)
   endforeach()
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.cc)
     yoso_add_test(${name}_test yoso::ops)
+    yoso_sweep_simd_levels(${name}_test)
   endif()
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}_bench.cc)
     yoso_add_bench(${name}_bench yoso::ops)
   endif()
+endfunction()
+
+# The same test on every SIMD level below the best one, one ctest case a level.
+function(yoso_sweep_simd_levels test)
+  if(NOT YOSO_DEVELOPER)
+    return()
+  endif()
+  foreach(level avx2 sse4 scalar)
+    add_test(NAME ${test}.${level} COMMAND ${test} --gtest_brief=1)
+    set_tests_properties(${test}.${level} PROPERTIES
+      ENVIRONMENT YOSO_SIMD=${level} TIMEOUT 600
+      SKIP_REGULAR_EXPRESSION "YOSO_SIMD: is ${level}, expected one of")
+  endforeach()
 endfunction()
