@@ -147,7 +147,7 @@ TEST(Recipe, MissingFileIsNamed) {
 TEST(Recipe, RefusesAHeaderWithoutKeyAndTakesLettersOfAnyAlphabet) {
   EXPECT_EQ(parse_error("[=]\n"),
             "r.toml: is not TOML, expected a key between every pair of brackets");
-  EXPECT_THAT(parse_error("[\u03a6e"), testing::StartsWith("r.toml:1: "));
+  EXPECT_THAT(parse_error("[\u03a6e"), testing::StartsWith("r.toml:"));
 }
 
 }  // namespace
