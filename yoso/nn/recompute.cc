@@ -73,7 +73,8 @@ class AutocastGuard {
 std::pair<Tensor, Tensor> run(const Step& step, const Tensor& x, bool wants_grad) {
   const at::AutoGradMode enable(true);
   const Tensor input = x.detach().requires_grad_(wants_grad);
-  return {input, step(input)};
+  // Autocast keeps one narrow copy of a leaf and sums its gradients narrowly; x is no leaf.
+  return {input, step(input.view_as(input))};
 }
 
 class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
