@@ -18,119 +18,113 @@ namespace {
 const std::vector<std::string> kPasses = {"forward", "forward+backward"};
 
 struct BenchOptions {
+  CLI::App* command = nullptr;
   BenchGrid grid;
   std::string device = "cpu", out, chart;
 };
 
-void write(const std::string& path, const std::string& text) {
-  NewFile file(path);
-  file.write(text);
-  file.commit();
+// Files are opened before anything is measured: a long run must not end in a wrong path.
+std::unique_ptr<NewFile> open(const std::string& path) {
+  return path.empty() ? nullptr : std::make_unique<NewFile>(path);
+}
+
+void finish(const std::unique_ptr<NewFile>& file, const std::string& path,
+            const std::string& text) {
+  if (file == nullptr) return;
+  file->write(text);
+  file->commit();
   std::cout << path << "\n";
 }
 
-nlohmann::json run(const CLI::App& command, const BenchOptions& options) {
+nlohmann::json run(const BenchOptions& options) {
   if (options.device != "cpu")
     fail("bench: --device is '", options.device, "', expected cpu: no other device has operators");
+  const auto out = open(options.out), chart = open(options.chart);
   const auto results = run_grid(options.grid, std::cout, std::cerr);
-  if (!options.out.empty())
-    write(options.out, bench_document(command.get_name(), results).dump(1) + "\n");
-  if (!options.chart.empty()) write(options.chart, svg(bench_charts(results)));
+  finish(out, options.out, bench_document(options.command->get_name(), results).dump(1) + "\n");
+  finish(chart, options.chart, svg(bench_charts(results)));
   return results;
 }
 
-// Options that all subcommands share; lists are separated by commas.
-void add_options(CLI::App& command, BenchOptions& options) {
-  BenchGrid& grid = options.grid;
-  const auto list = [&](const char* name, auto& values, const char* help) {
-    return command.add_option(name, values, help)->delimiter(',')->capture_default_str();
-  };
-  list("--tokens", grid.tokens, "lengths, 256,512,...")->check(CLI::PositiveNumber);
-  list("--pass", grid.passes, "forward, forward+backward")->check(CLI::IsMember(kPasses));
-  list("--dtype", grid.dtypes, "float32, bfloat16, float16")
-      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
-  list("--threads", grid.threads, "numbers of threads")->check(CLI::Range(1, 1024));
-  command.add_option("--heads", grid.heads)->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--width", grid.width, "columns of a head")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  command.add_option("--batch", grid.batch)->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--hashes", grid.hashes, "M, of sampled attention")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--repeat", grid.effort.repeat, "runs of a case, at least; the median counts")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--min-time", grid.effort.min_seconds, "seconds of a case, at least")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command
-      .add_option("--max-time", grid.effort.max_seconds,
-                  "seconds of a case after which no run is begun")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--device", options.device, "cpu")->capture_default_str();
-  command.add_option("--out", options.out, "JSON file to write");
-  command.add_option("--chart", options.chart, "SVG file to write");
+template <class T>
+CLI::Option* add_value(CLI::App& command, const char* name, T& value, const char* help) {
+  return command.add_option(name, value, help)->capture_default_str();
 }
 
-void add_input(CLI::App& command, BenchGrid& grid) {
-  command.add_option("--input", grid.inputs, "iid, clustered (16 centres), identical (all tokens)")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"iid", "clustered", "identical"}))
-      ->capture_default_str();
-  command.add_option("--bits", grid.bits, "T, 1 to 16, or log2 for the length's logarithm")
-      ->delimiter(',')
-      ->capture_default_str();
+template <class T>
+CLI::Option* add_list(CLI::App& command, const char* name, std::vector<T>& values,
+                      const char* help) {
+  return add_value(command, name, values, help)->delimiter(',');
 }
 
-void add_skip(CLI::App& command, BenchGrid& grid) {
-  command
-      .add_option("--skip-slower-than", grid.skip_slower_than,
-                  "leave softmax and expected attention out where one run takes more seconds")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-}
-
-std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, const char* help,
-                                             CLI::App*& command) {
+// A subcommand with the options that all of them share; lists are separated by commas.
+std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, const char* help) {
   auto options = std::make_shared<BenchOptions>();
-  options->grid.threads = {at::get_num_threads()};
-  options->grid.passes = kPasses;
-  command = bench.add_subcommand(name, help);
+  CLI::App& command = *(options->command = bench.add_subcommand(name, help));
+  BenchGrid& grid = options->grid;
+  grid.threads = {at::get_num_threads()};
+  grid.passes = kPasses;
+  Effort& effort = grid.effort;
+  add_list(command, "--tokens", grid.tokens, "lengths")->check(CLI::PositiveNumber);
+  add_list(command, "--pass", grid.passes, "what is timed")->check(CLI::IsMember(kPasses));
+  add_list(command, "--dtype", grid.dtypes, "types of the values")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  add_list(command, "--threads", grid.threads, "numbers of threads")->check(CLI::Range(1, 1024));
+  add_value(command, "--heads", grid.heads, "H")->check(CLI::PositiveNumber);
+  add_value(command, "--width", grid.width, "D, columns of a head")->check(CLI::Range(1, 256));
+  add_value(command, "--batch", grid.batch, "B, sequences")->check(CLI::PositiveNumber);
+  add_value(command, "--hashes", grid.hashes, "M, of sampled attention")
+      ->check(CLI::PositiveNumber);
+  add_value(command, "--repeat", effort.repeat, "runs of a case at least; the median counts")
+      ->check(CLI::PositiveNumber);
+  add_value(command, "--min-time", effort.min_seconds, "seconds of a case at least")
+      ->check(CLI::NonNegativeNumber);
+  add_value(command, "--max-time", effort.max_seconds, "seconds of a case without a new run begun")
+      ->check(CLI::PositiveNumber);
+  add_value(command, "--device", options->device, "cpu");
+  command.add_option("--out", options->out, "JSON file to write");
+  command.add_option("--chart", options->chart, "SVG file to write");
   return options;
 }
 
+void add_input(BenchOptions& options) {
+  add_list(*options.command, "--input", options.grid.inputs,
+           "queries and keys: independent, around 16 centres, all the same")
+      ->check(CLI::IsMember({"iid", "clustered", "identical"}));
+  add_list(*options.command, "--bits", options.grid.bits,
+           "T, 1 to 16, or log2 for the logarithm of the length");
+}
+
 void add_attention(CLI::App& bench) {
-  CLI::App* command = nullptr;
   const auto options = add_subcommand(
       bench, "attention",
-      "Time, memory and error of attention by length, beside torch's SDPA in the same process",
-      command);
-  options->grid.kinds = {"sampled", "expected", "softmax"};
-  options->grid.tokens = {256, 512, 1024, 2048, 4096, 8192};
-  add_options(*command, *options);
-  add_input(*command, options->grid);
-  add_skip(*command, options->grid);
-  command->add_option("--kinds", options->grid.kinds, "sampled, expected, auto, softmax")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"sampled", "expected", "auto", "softmax"}))
-      ->capture_default_str();
-  command->callback([=] { run(*command, *options); });
+      "Time, memory and error of attention by length, beside torch's SDPA in the same process");
+  BenchGrid& grid = options->grid;
+  grid.kinds = {"sampled", "expected", "softmax"};
+  grid.tokens = {256, 512, 1024, 2048, 4096, 8192};
+  add_input(*options);
+  add_list(*options->command, "--kinds", grid.kinds, "modes of YOSO, and softmax for SDPA itself")
+      ->check(CLI::IsMember({"sampled", "expected", "auto", "softmax"}));
+  add_value(*options->command, "--skip-slower-than", grid.skip_slower_than,
+            "leave softmax and expected out where one run takes more seconds")
+      ->check(CLI::PositiveNumber);
+  options->command->footer(
+      "Example: yoso bench attention --tokens 512,4096 --threads 1,2 --out attention.json\n"
+      "A case whose operators disagree with their reference is refused.");
+  options->command->callback([options] { run(*options); });
 }
 
 void add_growth(CLI::App& bench) {
-  CLI::App* command = nullptr;
   const auto options = add_subcommand(
-      bench, "growth", "How the time of sampled attention grows when the length doubles", command);
-  options->grid.kinds = {"sampled"};
-  options->grid.tokens = {8192, 16384, 32768, 65536};
-  options->grid.inputs = {"iid", "clustered", "identical"};
-  options->grid.bits = {"8", "log2"};
-  options->grid.peers = options->grid.error = false;
-  add_options(*command, *options);
-  add_input(*command, options->grid);
-  command->callback([=] { run(*command, *options); });
+      bench, "growth", "How the time of sampled attention grows when the length doubles");
+  BenchGrid& grid = options->grid;
+  grid.kinds = {"sampled"};
+  grid.tokens = {8192, 16384, 32768, 65536};
+  grid.inputs = {"iid", "clustered", "identical"};
+  grid.bits = {"8", "log2"};
+  grid.peers = grid.error = false;
+  add_input(*options);
+  options->command->callback([options] { run(*options); });
 }
 
 // Prints rows of the table in yoso/torch/crossover.cc.
@@ -152,15 +146,13 @@ void print_crossover(const nlohmann::json& results) {
 }
 
 void add_crossover(CLI::App& bench) {
-  CLI::App* command = nullptr;
-  const auto options = add_subcommand(
-      bench, "crossover",
-      "Expected against sampled attention by length: the table that mode auto uses", command);
+  const auto options =
+      add_subcommand(bench, "crossover",
+                     "Expected against sampled attention by length: the table that mode auto uses");
   options->grid.kinds = {"expected", "sampled"};
   options->grid.tokens = {16, 32, 64, 128, 256, 512, 1024, 2048};
   options->grid.peers = options->grid.error = false;
-  add_options(*command, *options);
-  command->callback([=] { print_crossover(run(*command, *options)); });
+  options->command->callback([options] { print_crossover(run(*options)); });
 }
 
 }  // namespace

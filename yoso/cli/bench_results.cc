@@ -39,13 +39,14 @@ void check_row(const std::string& place, const Json& row) {
       "mode", [](const Json& v) { return v.is_string() || v.is_null(); }, "a text or null");
 }
 
-// The kind, and whatever else differs among the rows.
+// Whatever differs among the rows.
 std::string label(const Json& row, const std::vector<const char*>& differing) {
-  std::string text = kind_of(row);
+  std::string text;
   for (const char* key : differing) {
-    if (!row.contains(key) || row[key].is_null()) continue;
-    const std::string value = row[key].is_string() ? row[key].get<std::string>() : row[key].dump();
-    text += std::string(" ") + (row[key].is_string() ? "" : std::string(key) + " ") + value;
+    const Json value = std::string(key) == "kind" ? Json(kind_of(row)) : row.value(key, Json());
+    if (value.is_null()) continue;
+    if (!text.empty()) text += " ";
+    text += value.is_string() ? value.get<std::string>() : join(key, " ", value.dump());
   }
   return text;
 }
@@ -113,13 +114,16 @@ std::vector<Chart> bench_charts(const Json& results) {
     if (number_of(row, "threads") == threads) shown.push_back(row);
 
   std::vector<const char*> differing;
+  std::set<std::string> kinds;
+  for (const Json& row : shown) kinds.insert(kind_of(row));
   for (const char* key :
-       {"dtype", "input", "bits", "hashes", "heads", "width", "batch", "device"}) {
+       {"dtype", "input", "bits_rule", "hashes", "heads", "width", "batch", "device"}) {
     std::set<Json> values;
     for (const Json& row : shown)
       if (row.contains(key) && !row[key].is_null()) values.insert(row[key]);
     if (values.size() > 1) differing.push_back(key);
   }
+  if (kinds.size() > 1 || differing.empty()) differing.insert(differing.begin(), "kind");
   const auto rows_with = [&](const char* key, const char* value) {
     Json rows = Json::array();
     for (const Json& row : shown)

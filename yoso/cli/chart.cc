@@ -17,7 +17,7 @@ constexpr double kWidth = 470, kHeight = 320;  // one chart, margins included
 constexpr double kLeft = 66, kTop = 38, kBottom = 48;
 constexpr double kLegendRow = 22, kLabelHeight = 13;
 constexpr double kCharacter = 7.2;    // a generous mean width of one
-constexpr size_t kLabelLength = 18;   // characters of a name beside its line
+constexpr size_t kLabelLength = 20;   // characters of a name beside its line
 constexpr size_t kMarkedPoints = 40;  // longer series are lines without markers
 
 // Colours of Okabe and Ito (distinct under every common colour blindness), darkened for a white
@@ -41,10 +41,11 @@ std::string style() {
       return join(".yoso-chart .s", i, "{stroke:", colour, "}.yoso-chart .f", i, "{fill:", colour,
                   "}");
     };
-    text +=
-        rules(kLight[i]) + join(".yoso-chart .line.s", i, "{stroke-dasharray:", kDashes[i], "}");
+    text += rules(kLight[i]);
     dark += rules(kDark[i]);
   }
+  for (size_t i = 0; i < kDashes.size(); ++i)
+    text += join(".yoso-chart .d", i, "{stroke-dasharray:", kDashes[i], "}");
   return text + dark + "}</style>\n";
 }
 
@@ -64,7 +65,8 @@ bool can_show(const Chart& chart, const Series& series, size_t i) {
 
 // Lengths are written short: 256, 1K, 64K, 1M.
 std::string tick_text(double value, Scale scale) {
-  if (scale != Scale::kLog2 || value < 1024) return format_number(value);
+  if (scale != Scale::kLog2 || value < 1024 || std::fmod(value, 1024) != 0)
+    return format_number(value);
   const bool mebi = value >= 1048576;
   return format_number(value / (mebi ? 1048576 : 1024)) + (mebi ? "M" : "K");
 }
@@ -74,16 +76,10 @@ class Range {
  public:
   Range(Scale scale, double low, double high) : scale_(scale) {
     if (scale == Scale::kLinear) {
-      const double room = high > low ? high - low : std::max(std::abs(high), 1.0);
-      const double raw = room / 5, power = std::pow(10, std::floor(std::log10(raw)));
-      const double step = power * (raw > 5 * power   ? 10
-                                   : raw > 2 * power ? 5
-                                   : raw > power     ? 2
-                                                     : 1);
+      const double step = even_step(high > low ? high - low : std::max(std::abs(high), 1.0));
       low_ = std::floor(low / step + 1e-9) * step;
       high_ = std::max(std::ceil(high / step - 1e-9) * step, low_ + step);
-      const auto count = std::lround((high_ - low_) / step);
-      for (long i = 0; i <= count; ++i) ticks_.push_back(low_ + static_cast<double>(i) * step);
+      add_even_ticks(low_, high_, step);
       return;
     }
     low_ = std::log2(low), high_ = std::log2(high);
@@ -92,16 +88,13 @@ class Range {
     if (scale == Scale::kLog2) {
       const double step = std::ceil((high_ - low_) / 8);
       for (double e = std::ceil(low_); e <= high_; e += step) ticks_.push_back(std::exp2(e));
-      return;
+    } else {
+      add_decimal_ticks();
     }
-    const double decades = (high_ - low_) / std::log2(10.0);
-    const double step = std::ceil(decades / 8);
-    for (double e = std::floor(std::log10(low)); e <= std::ceil(std::log10(high)); e += step) {
-      for (double digit : {1.0, 2.0, 5.0}) {
-        const double tick = digit * std::pow(10, e), position = std::log2(tick);
-        if (digit > 1 && decades > 2.5) continue;
-        if (position >= low_ && position <= high_) ticks_.push_back(tick);
-      }
+    if (ticks_.size() < (scale == Scale::kLog2 ? 1 : 3)) {  // a narrow range
+      ticks_.clear();
+      const double from = std::exp2(low_), to = std::exp2(high_);
+      add_even_ticks(from, to, even_step(to - from));
     }
   }
 
@@ -111,6 +104,31 @@ class Range {
   const std::vector<double>& ticks() const { return ticks_; }
 
  private:
+  // 1, 2 or 5 times a power of ten, about a fifth of `room`.
+  static double even_step(double room) {
+    const double power = std::pow(10, std::floor(std::log10(room / 5)));
+    for (const double digit : {1, 2, 5})
+      if (room / 5 <= digit * power) return digit * power;
+    return 10 * power;
+  }
+
+  void add_even_ticks(double low, double high, double step) {
+    const double first = std::ceil(low / step - 1e-9);
+    for (int i = 0; i < 20 && (first + i) * step <= high + 1e-9 * step; ++i)
+      ticks_.push_back((first + i) * step);
+  }
+
+  void add_decimal_ticks() {
+    const double decades = (high_ - low_) / std::log2(10.0), step = std::ceil(decades / 8);
+    for (double e = std::floor(low_ / std::log2(10.0)); e <= high_ / std::log2(10.0); e += step) {
+      for (const double digit : {1, 2, 5}) {
+        const double tick = digit * std::pow(10, e);
+        if (digit > 1 && decades > 2.5) break;
+        if (std::log2(tick) >= low_ && std::log2(tick) <= high_) ticks_.push_back(tick);
+      }
+    }
+  }
+
   Scale scale_;
   double low_, high_;
   std::vector<double> ticks_;
@@ -189,7 +207,10 @@ class Drawing {
     while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xc0u) == 0x80u) --end;  // UTF-8
     return name.substr(0, end) + "..";
   }
-  static std::string stroke(size_t style) { return join("s", style % kLight.size()); }
+  // Names that share a colour differ in their dashes.
+  static std::string stroke(size_t style) {
+    return join("s", style % kLight.size(), " d", (style + style / kLight.size()) % kDashes.size());
+  }
   static std::string fill(size_t style) { return join("f", style % kLight.size()); }
 
   std::string axes(const Chart& chart, const Range& x_range, const Range& y_range) const {

@@ -47,7 +47,7 @@ TEST(Chart, LongSeriesAreLinesWithoutMarkers) {
   for (int i = 1; i <= 100; ++i) series.x.push_back(i), series.y.push_back(i);
   const std::string text = svg({chart_of({series})});
   EXPECT_EQ(count(text, "<circle"), 0u);
-  const size_t begin = text.find("class=\"line s0\" d=\"M", text.find("<g "));
+  const size_t begin = text.find("class=\"line s0 d0\" d=\"M", text.find("<g "));
   ASSERT_NE(begin, std::string::npos);
   EXPECT_EQ(count(text.substr(begin, text.find("/>", begin) - begin), "L"), 99u);
 }
@@ -56,7 +56,7 @@ TEST(Chart, NaNInterruptsTheLine) {
   const std::string text =
       svg({chart_of({{"a", {256, 512, 1024, 2048, 4096}, {1, 2, kNaN, 4, 8}}})});
   EXPECT_EQ(count(text, "<circle"), 4u);
-  const size_t begin = text.find(" d=\"", text.find("class=\"line s0\"", text.find("<g ")));
+  const size_t begin = text.find(" d=\"", text.find("class=\"line s0 ", text.find("<g ")));
   const std::string path = text.substr(begin + 4, text.find('"', begin + 4) - begin - 4);
   EXPECT_EQ(count(path, "M"), 2u);
   EXPECT_EQ(count(path, "L"), 2u);
@@ -79,8 +79,22 @@ TEST(Chart, OneNameHasOneStyleInAllCharts) {
   const Series a{"a", {1, 2}, {1, 2}}, b{"b", {1, 2}, {2, 3}};
   const std::string text = svg({chart_of({a, b}), chart_of({b})});
   const std::string second = text.substr(text.rfind("<g "));
-  EXPECT_THAT(second, HasSubstr("class=\"line s1\""));
-  EXPECT_THAT(second, Not(HasSubstr("class=\"line s0\"")));
+  EXPECT_THAT(second, HasSubstr("class=\"line s1 "));
+  EXPECT_THAT(second, Not(HasSubstr("class=\"line s0 ")));
+}
+
+TEST(Chart, NamesBeyondTheColoursDifferInDashes) {
+  Chart chart = chart_of({});
+  for (int i = 0; i < 7; ++i) chart.series.push_back({std::to_string(i), {1, 2}, {1, 2}});
+  const std::string text = svg({chart});
+  EXPECT_THAT(text, HasSubstr("class=\"line s0 d0\""));
+  EXPECT_THAT(text, HasSubstr("class=\"line s0 d1\""));
+}
+
+TEST(Chart, NarrowRangesHaveTicks) {
+  const std::string text = svg({chart_of({{"a", {1e6}, {1.36}}, {"b", {1e6}, {1.48}}})});
+  EXPECT_THAT(text, HasSubstr(">1.4</text>"));
+  EXPECT_THAT(text, HasSubstr(">1,000,000</text>"));
 }
 
 TEST(Chart, RefusesUnequalLengths) {
@@ -93,8 +107,8 @@ TEST(Chart, RefusesUnequalLengths) {
 }
 
 TEST(Chart, ShortensLongLabelsBetweenCharacters) {
-  const std::string name = "a_long_name_of_\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9";
-  EXPECT_THAT(svg({chart_of({{name, {1, 2}, {1, 2}}})}), HasSubstr(">a_long_name_of_..<"));
+  const std::string name = "a_longer_name_of_\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9";
+  EXPECT_THAT(svg({chart_of({{name, {1, 2}, {1, 2}}})}), HasSubstr(">a_longer_name_of_..<"));
 }
 
 TEST(FormatNumber, KeepsThreeDigitsOrAllIntegerOnes) {

@@ -61,7 +61,8 @@ std::string text_of(const Json& value) {
   if (!value.is_structured()) return value.dump();
   std::string text;
   for (const auto& [key, item] : value.items())
-    text += (text.empty() ? "" : ", ") + (value.is_object() ? key + " " : "") + text_of(item);
+    text += value.is_object() ? (text.empty() ? "" : "; ") + key + " " + text_of(item)
+                              : (text.empty() ? "" : ", ") + text_of(item);
   return text;
 }
 

@@ -129,8 +129,8 @@ TEST_F(ReportTest, ChartsNameWhatDiffers) {
   ASSERT_EQ(charts.size(), 3u);  // time, memory, error; nothing for forward+backward
   ASSERT_EQ(charts[0].series.size(), 2u);
   EXPECT_EQ(charts[0].title, "Forward, 2 threads");
-  EXPECT_EQ(charts[0].series[0].name, "sampled float32");
-  EXPECT_EQ(charts[0].series[1].name, "sampled bfloat16");
+  EXPECT_EQ(charts[0].series[0].name, "float32");
+  EXPECT_EQ(charts[0].series[1].name, "bfloat16");
   EXPECT_THAT(charts[0].series[0].x, ElementsAre(512, 1024));
   EXPECT_THAT(charts[0].series[0].y, ElementsAre(1024, 2048));
 }
