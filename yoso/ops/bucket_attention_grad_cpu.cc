@@ -72,6 +72,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr int kRegisterRows = 4;
 constexpr int kRegisterVectors = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
 
+// Up to so many pairs, a bucket is not worth copies and transposes (Zen 4, D = V = 64).
+constexpr int64_t kFewPairs = 24;
+
 // out[r][column ...] += sum_t coefficients[r][t * step] * rows[t][column ...] for kRows rows r and
 // kVectors vectors of columns.
 template <int kRows, int kVectors, class T>
@@ -134,23 +137,6 @@ HWY_ATTR void add_products(int64_t num_rows, const T* const* coefficients, int64
   }
   for (; column < width; column += kLanes) {
     add_products<1>(num_rows, coefficients, step, rows, count, column, out);
-  }
-}
-
-// weights[i][j] = a[i] . b[j] for few rows: a sum over lanes for every pair.
-template <class T>
-HWY_ATTR void dots_by_pair(const T* const* a, int64_t num_a, const T* const* b, int64_t num_b,
-                           int64_t width, T* weights, int64_t stride) {
-  const hn::ScalableTag<T> d;
-  constexpr int64_t kLanes = lanes_of(hn::ScalableTag<T>());
-  for (int64_t i = 0; i < num_a; ++i) {
-    for (int64_t j = 0; j < num_b; ++j) {
-      auto sum = hn::Mul(hn::LoadU(d, a[i]), hn::LoadU(d, b[j]));
-      for (int64_t c = kLanes; c < width; c += kLanes) {
-        sum = hn::MulAdd(hn::LoadU(d, a[i] + c), hn::LoadU(d, b[j] + c), sum);
-      }
-      weights[i * stride + j] = hn::GetLane(hn::SumOfLanes(d, sum));
-    }
   }
 }
 
@@ -250,11 +236,53 @@ HWY_ATTR HWY_INLINE void point_at(Pointer base, int64_t stride, const uint32_t* 
   for (int64_t r = 0; r < count; ++r) out[r] = base + (rows ? rows[r] : r) * stride;
 }
 
+// a . b over `width` elements, whole cache lines.
+template <class T>
+HWY_ATTR HWY_INLINE T dot(const T* a, const T* b, int64_t width) {
+  const hn::ScalableTag<T> d;
+  auto sum = hn::Zero(d);
+  for (int64_t c = 0; c < width; c += lanes_of(hn::ScalableTag<T>())) {
+    sum = hn::MulAdd(hn::LoadU(d, a + c), hn::LoadU(d, b + c), sum);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+// to += factor * from over `width` elements, whole cache lines.
+template <class T>
+HWY_ATTR HWY_INLINE void add_scaled(T factor, const T* from, int64_t width, T* to) {
+  const hn::ScalableTag<T> d;
+  const auto f = hn::Set(d, factor);
+  for (int64_t c = 0; c < width; c += lanes_of(hn::ScalableTag<T>())) {
+    hn::StoreU(hn::MulAdd(f, hn::LoadU(d, from + c), hn::LoadU(d, to + c)), d, to + c);
+  }
+}
+
+// Adds the gradients of one bucket of so few pairs that nothing is worth preparing.
+template <class T>
+HWY_ATTR void few_pairs(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& q,
+                        const cpu::BucketRows& queries, const cpu::GradSide<T>& k,
+                        const cpu::BucketRows& keys) {
+  for (int64_t i = 0; i < queries.count; ++i) {
+    const int64_t row_q = queries.rows[i];
+    for (int64_t j = 0; j < keys.count; ++j) {
+      const int64_t row_k = keys.rows[j];
+      const T weight =
+          shape.weight * dot(q.cotangent + row_q * q.cotangent_stride,
+                             k.cotangent + row_k * k.cotangent_stride, shape.cotangent_width);
+      add_scaled(weight * k.scale_of(keys.rows[j]), k.x + row_k * k.x_stride, shape.width,
+                 q.grad + row_q * q.grad_stride);
+      add_scaled(weight * q.scale_of(queries.rows[i]), q.x + row_q * q.x_stride, shape.width,
+                 k.grad + row_k * k.grad_stride);
+    }
+  }
+}
+
 // Adds the gradients of one bucket, pair by pair.
 template <class T>
 HWY_ATTR void pairwise(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& q,
                        const cpu::BucketRows& queries, const cpu::GradSide<T>& k,
                        const cpu::BucketRows& keys) {
+  if (queries.count * keys.count <= kFewPairs) return few_pairs(shape, q, queries, k, keys);
   constexpr int64_t kBlock = cpu::kBlock;
   HWY_ALIGN T weights[kBlock * kBlock];
   HWY_ALIGN T columns[256 * kBlock];
@@ -262,10 +290,10 @@ HWY_ATTR void pairwise(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& q
   HWY_ALIGN T packed_k[256 * kBlock];
   const T *x_q[kBlock], *g[kBlock], *x_k[kBlock], *v[kBlock], *by_query[kBlock], *by_key[kBlock];
   T *grad_q[kBlock], *grad_k[kBlock];
-  point_at<const T*>(packed_q, shape.width, nullptr, kBlock, x_q);
-  point_at<const T*>(packed_k, shape.width, nullptr, kBlock, x_k);
-  point_at<const T*>(weights, kBlock, nullptr, kBlock, by_query);
-  point_at<const T*>(weights, 1, nullptr, kBlock, by_key);
+  point_at<const T*>(packed_q, shape.width, nullptr, std::min(kBlock, queries.count), x_q);
+  point_at<const T*>(weights, kBlock, nullptr, std::min(kBlock, queries.count), by_query);
+  point_at<const T*>(packed_k, shape.width, nullptr, std::min(kBlock, keys.count), x_k);
+  point_at<const T*>(weights, 1, nullptr, std::min(kBlock, keys.count), by_key);
   for (int64_t j0 = 0; j0 < keys.count; j0 += kBlock) {
     const uint32_t* rows_k = keys.rows + j0;
     const int64_t num_k = std::min(kBlock, keys.count - j0);
@@ -278,11 +306,7 @@ HWY_ATTR void pairwise(const cpu::GradShape<T>& shape, const cpu::GradSide<T>& q
       pack_unit_rows(shape, q, rows_q, num_q, packed_q);
       point_at(q.cotangent, q.cotangent_stride, rows_q, num_q, g);
       point_at(q.grad, q.grad_stride, rows_q, num_q, grad_q);
-      if (num_q * num_k <= 36) {  // the transpose pays from about 6 x 6 rows (Zen 4, width 64)
-        dots_by_pair(g, num_q, v, num_k, shape.cotangent_width, weights, kBlock);
-      } else {
-        dots_by_column(g, num_q, v, num_k, shape.cotangent_width, columns, weights, kBlock);
-      }
+      dots_by_column(g, num_q, v, num_k, shape.cotangent_width, columns, weights, kBlock);
       add_products(num_q, by_query, 1, x_k, num_k, shape.width, grad_q);
       add_products(num_k, by_key, kBlock, x_q, num_q, shape.width, grad_k);
     }
@@ -327,17 +351,6 @@ HWY_ATTR void apply_outer(const cpu::GradShape<T>& shape, const cpu::GradSide<T>
   }
 }
 
-// a . b over `width` elements, whole cache lines.
-template <class T>
-HWY_ATTR HWY_INLINE T dot(const T* a, const T* b, int64_t width) {
-  const hn::ScalableTag<T> d;
-  auto sum = hn::Zero(d);
-  for (int64_t c = 0; c < width; c += lanes_of(hn::ScalableTag<T>())) {
-    sum = hn::MulAdd(hn::LoadU(d, a + c), hn::LoadU(d, b + c), sum);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, sum));
-}
-
 // Adds to the gradient of `row` of `own` its pairs with `count` rows of `other`, with the true
 // slope of the collision probability.
 template <class T>
@@ -357,9 +370,7 @@ HWY_ATTR void true_slope_row(const cpu::GradShape<T>& shape, T code_bits,
     // 1 - acos(x) / pi, without the cancellation near x = -1.
     const T one_bit = std::max(std::acos(-cosine), std::sqrt(floor)) / std::numbers::pi_v<T>;
     const T slope = code_bits * std::pow(one_bit, code_bits - 1) / (std::numbers::pi_v<T> * sine);
-    const T weight = slope * scale * dot(cotangent, pair, shape.cotangent_width);
-    const T* coefficient = &weight;
-    add_products(1, &coefficient, 1, &y, 1, shape.width, &grad);
+    add_scaled(slope * scale * dot(cotangent, pair, shape.cotangent_width), y, shape.width, grad);
   }
 }
 
