@@ -27,4 +27,15 @@ void set_executor(Executor executor);
 // exception is rethrown after all have stopped. Nested calls run on the calling thread.
 void parallel_for(int64_t items, const std::function<void(int64_t item, int64_t worker)>& body);
 
+// Calls body(group) for every group. Many groups: a thread each. Few: one after the other, and
+// whatever parallel_for the body calls has all threads.
+template <class Body>
+void for_groups(int64_t groups, const Body& body) {
+  if (groups >= 2 * num_threads()) {
+    parallel_for(groups, [&](int64_t group, int64_t) { body(group); });
+  } else {
+    for (int64_t group = 0; group < groups; ++group) body(group);
+  }
+}
+
 }  // namespace yoso::cpu

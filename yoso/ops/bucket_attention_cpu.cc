@@ -343,17 +343,10 @@ void run_groups(const BucketAttention& a) {
   const auto queries = real_rows(a.query_rows, a.out.batch, a.out.rows);
   const auto keys = real_rows(a.key_rows, a.values.batch, a.values.rows);
   const int64_t groups = std::min(a.query_codes.heads, a.key_codes.heads);
-  const int64_t items = static_cast<int64_t>(queries.size()) * groups;
-  const auto run = [&](int64_t item) {
+  for_groups(static_cast<int64_t>(queries.size()) * groups, [&](int64_t item) {
     const size_t b = static_cast<size_t>(item / groups);
     Group<T, Code>(a, queries[b], keys[b], item % groups).run();
-  };
-  // Many groups: a thread each. Few: all threads on one group after the other.
-  if (items >= 2 * num_threads()) {
-    parallel_for(items, [&](int64_t item, int64_t) { run(item); });
-  } else {
-    for (int64_t item = 0; item < items; ++item) run(item);
-  }
+  });
   for (const RealRows& rows : queries) clear_masked_rows(rows, a.out);
 }
 

@@ -7,22 +7,12 @@
 
 #include "yoso/ops/check_rows.h"
 #include "yoso/ops/expected_attention.h"
-#include "yoso/ops/hash.h"
 #include "yoso/ops/reference.h"
 
 namespace yoso {
 
 void BucketAttentionGrad::check() const {
-  YOSO_CHECK_RANGE(code_bits, 1, 16);
-  YOSO_CHECK(query_codes.dtype == code_dtype(code_bits), "query_codes", name_of(query_codes.dtype),
-             name_of(code_dtype(code_bits)));
-  YOSO_CHECK(key_codes.dtype == code_dtype(code_bits), "key_codes", name_of(key_codes.dtype),
-             name_of(code_dtype(code_bits)));
-  YOSO_CHECK(query_codes.rows >= 1, "query_codes.rows (hashes)", query_codes.rows, "at least 1");
-  YOSO_CHECK_EQ(key_codes.batch, query_codes.batch);
-  YOSO_CHECK_EQ(key_codes.rows, query_codes.rows);
-  check_present(kName, "query_codes", query_codes);
-  check_present(kName, "key_codes", key_codes);
+  check_codes(kName, query_codes, key_codes, code_bits);
   const int64_t batch = query_codes.batch, hq = query_codes.heads, hk = key_codes.heads;
   const int64_t nq = query_codes.cols, nk = key_codes.cols;
   check_heads(kName, hq, hk);

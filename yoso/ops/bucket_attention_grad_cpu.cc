@@ -667,17 +667,10 @@ template <class T, class Code>
 void run_groups(const BucketAttentionGrad& a) {
   const auto queries = real_rows(a.query_rows, a.queries.batch, a.queries.rows);
   const auto keys = real_rows(a.key_rows, a.keys.batch, a.keys.rows);
-  const int64_t items = static_cast<int64_t>(keys.size()) * a.keys.heads;
-  const auto run = [&](int64_t item) {
+  for_groups(static_cast<int64_t>(keys.size()) * a.keys.heads, [&](int64_t item) {
     const size_t b = static_cast<size_t>(item / a.keys.heads);
     Group<T, Code>(a, queries[b], keys[b], item % a.keys.heads).run();
-  };
-  // Many groups: a thread each. Few: all threads on one group after the other.
-  if (items >= 2 * num_threads()) {
-    parallel_for(items, [&](int64_t item, int64_t) { run(item); });
-  } else {
-    for (int64_t item = 0; item < items; ++item) run(item);
-  }
+  });
   for (const RealRows& rows : queries) clear_masked_rows(rows, a.query_grad);
   for (const RealRows& rows : keys) clear_masked_rows(rows, a.key_grad);
 }

@@ -120,6 +120,7 @@ const Shape kShapes[] = {
     {1, 1, 1, 33, 33, 1, 16, 1, 64, kDense, kNone, kIdentical},
     {1, 1, 1, 9, 9, 31, 11, 1, 100, kRowsFirst, kTail, kClusters},
     {1, 2, 2, 127, 1023, 3, 8, 1, 3, kGaps, kRandom, kIdentical},
+    {1, 1, 1, 3, 2100, 17, 16, 1, 64, kDense, kNone, kIdentical},
     // Grouped heads, in both directions.
     {2, 4, 2, 7, 9, 3, 2, 1, 8, kRowsFirst, kRandom},
     {1, 6, 1, 33, 31, 8, 5, 1, 65, kGaps, kTail, kClusters},

@@ -84,6 +84,33 @@ inline void check_rows(const char* op, const char* name, const Rows& side, int64
   }
 }
 
+// Codes of both sides: [B, Hq, M, Nq] and [B, Hk, M, Nk] of the type for `code_bits` bits.
+inline void check_codes(const char* op, const ConstArray& queries, const ConstArray& keys,
+                        int64_t code_bits) {
+  if (code_bits < 1 || code_bits > 16) {
+    fail(op, ": code_bits is ", code_bits, ", expected 1 to 16");
+  }
+  const DType expected = code_bits <= 8 ? DType::kUint8 : DType::kUint16;
+  const auto check_type = [&](const char* name, const ConstArray& codes) {
+    if (codes.dtype != expected) {
+      fail(op, ": ", name, " is ", name_of(codes.dtype), ", expected ", name_of(expected));
+    }
+  };
+  check_type("query_codes", queries);
+  check_type("key_codes", keys);
+  if (queries.rows < 1) {
+    fail(op, ": query_codes.rows (hashes) is ", queries.rows, ", expected at least 1");
+  }
+  if (keys.batch != queries.batch) {
+    fail(op, ": key_codes.batch is ", keys.batch, ", expected query_codes.batch = ", queries.batch);
+  }
+  if (keys.rows != queries.rows) {
+    fail(op, ": key_codes.rows is ", keys.rows, ", expected query_codes.rows = ", queries.rows);
+  }
+  check_present(op, "query_codes", queries);
+  check_present(op, "key_codes", keys);
+}
+
 // Both sides are padded or both are ragged, with the same number of sequences.
 inline void check_sides(const char* op, const Rows& queries, const Rows& keys, int64_t batch,
                         int64_t num_queries, int64_t num_keys) {

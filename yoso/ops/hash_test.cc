@@ -79,6 +79,28 @@ TEST_P(HashTest, WholeNumbersGiveTheCodesOfTheReference) {
   }
 }
 
+// Every number of rows around a few vectors, at every padded width; every T with M around them.
+TEST(Hash, WholeNumbersGiveTheCodesOfTheReferenceAtEverySize) {
+  for (DType dtype : {DType::kFloat32, DType::kFloat64}) {
+    for (int64_t width : {1, 2, 3, 6, 13, 24, 40, 64, 72, 128, 200, 256}) {
+      for (int64_t rows = 1; rows <= 35; ++rows) {
+        Case c({kHadamard, 1, 1, 1, rows, width, 5, 3}, dtype);
+        fill_whole(c.x, 2);
+        cpu::hash(c.args());
+        ASSERT_TRUE(equal(c.codes, c.reference_codes())) << name_of(c.shape) << name_of(dtype);
+      }
+    }
+    for (int64_t bits = 1; bits <= 16; ++bits) {
+      for (int64_t hashes : {1, 2, 7, 8, 9, 31, 32, 33, 64}) {
+        Case c({kHadamard, 1, 1, 1, 19, 24, hashes, bits}, dtype);
+        fill_whole(c.x, 2);
+        cpu::hash(c.args());
+        ASSERT_TRUE(equal(c.codes, c.reference_codes())) << name_of(c.shape) << name_of(dtype);
+      }
+    }
+  }
+}
+
 // P x in double: by matrices, and not by any fast transform.
 std::vector<double> project(const Case& c, int64_t b, int64_t h, int64_t i) {
   const HashShape& s = c.shape;
