@@ -92,6 +92,7 @@ void visit(Visitor& v, AnyRecipe& r) {
   v.field("evaluate_every", train.evaluate_every, 1, kMany);
   v.field("checkpoint_every", train.checkpoint_every, 1, kMany);
   v.field("early_stop_patience", train.early_stop_patience, 0, kMany);
+  v.field("evaluate_test", train.evaluate_test);
   v.field("seed", train.seed, std::numeric_limits<int64_t>::min(),
           std::numeric_limits<int64_t>::max());
   v.field("threads", train.threads, 0, 4096);

@@ -43,6 +43,7 @@ struct TrainConfig {
   int64_t evaluate_every = 100;     // steps between evaluations on the dev split
   int64_t checkpoint_every = 100;   // steps between checkpoints
   int64_t early_stop_patience = 0;  // stop after so many evaluations without a better one; 0: never
+  bool evaluate_test = false;       // at the end, with the weights that were best on dev
   int64_t seed = 0;
   int64_t threads = 0;  // 0: as many as the machine has
   Precision mixed_precision = Precision::kNone;

@@ -30,7 +30,7 @@ std::string events_of(const ordered_json& record) {
   return frames;
 }
 
-void keep_until(const std::string& folder, int64_t last_step) {
+void keep_records(const std::string& folder, const RunRecorder::Keep& keep) {
   const std::string path = lines_path(folder);
   const std::string text = std::filesystem::exists(path) ? read_text(path) : "";
   FileWriter lines(path), events(events_path(folder));
@@ -41,7 +41,7 @@ void keep_until(const std::string& folder, int64_t last_step) {
     const std::string line = text.substr(begin, end + 1 - begin);
     try {
       const ordered_json record = ordered_json::parse(line);
-      if (record.at("step").get<int64_t>() > last_step) continue;
+      if (!keep(record.at("step"), record.value("split", ""))) continue;
       events.write(events_of(record));
     } catch (const ordered_json::exception&) {
       fail(path, ":", number, ": is not a record of a run, expected an object with step and time");
@@ -54,8 +54,8 @@ void keep_until(const std::string& folder, int64_t last_step) {
 
 }  // namespace
 
-RunRecorder::RunRecorder(const std::string& folder, int64_t last_step)
-    : lines_((keep_until(folder, last_step), lines_path(folder))), events_(events_path(folder)) {}
+RunRecorder::RunRecorder(const std::string& folder, const Keep& keep)
+    : lines_((keep_records(folder, keep), lines_path(folder))), events_(events_path(folder)) {}
 
 void RunRecorder::add(const StepReport& r) {
   const ordered_json record = {{"step", r.step},

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "yoso/train/file.h"
@@ -34,9 +35,13 @@ struct EvaluationReport {
 
 class RunRecorder {
  public:
-  // Goes on after step `last_step`. What a run that was killed had recorded beyond it is dropped,
-  // so that no step stands twice. Throws Error with path and line for a line that is not ours.
-  RunRecorder(const std::string& folder, int64_t last_step);
+  // Says whether a record stays; `split` is "" for a step.
+  using Keep = std::function<bool(int64_t step, const std::string& split)>;
+
+  // Goes on with what is recorded and `keep` keeps: a run that was killed had recorded more than
+  // its checkpoint knows, and nothing may stand twice. Throws Error with path and line for a line
+  // that is not ours.
+  RunRecorder(const std::string& folder, const Keep& keep);
 
   void add(const StepReport& report);
   void add(const EvaluationReport& report);

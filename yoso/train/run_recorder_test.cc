@@ -38,6 +38,10 @@ class RunRecorderTest : public testing::Test {
                         testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
+RunRecorder::Keep until(int64_t last_step) {
+  return [last_step](int64_t step, const std::string&) { return step <= last_step; };
+}
+
 StepReport step_report(int64_t step) {
   StepReport report;
   report.step = step;
@@ -47,7 +51,7 @@ StepReport step_report(int64_t step) {
 
 TEST_F(RunRecorderTest, WritesLinesWithEveryDigit) {
   {
-    RunRecorder recorder(folder_, 0);
+    RunRecorder recorder(folder_, until(0));
     recorder.add(step_report(1));
     recorder.add(EvaluationReport{.step = 1, .split = "dev", .loss = 0.5, .accuracy = 0.25});
   }
@@ -65,13 +69,13 @@ TEST_F(RunRecorderTest, WritesLinesWithEveryDigit) {
 
 TEST_F(RunRecorderTest, GoesOnFromAStepWithoutRepeatingAny) {
   {
-    RunRecorder recorder(folder_, 0);
+    RunRecorder recorder(folder_, until(0));
     for (int64_t step = 1; step <= 5; ++step) recorder.add(step_report(step));
   }
   std::ofstream(folder_ + "/run.jsonl", std::ios::app) << R"({"step": 6, "lo)";  // a kill
   const size_t size_of_five = events().size();
   {
-    RunRecorder recorder(folder_, 3);
+    RunRecorder recorder(folder_, until(3));
     EXPECT_THAT(steps(), ElementsAre(1, 2, 3));
     recorder.add(step_report(4));
     recorder.add(step_report(5));
@@ -84,7 +88,7 @@ TEST_F(RunRecorderTest, ALineOfSomethingElseIsRefusedAndKept) {
   std::ofstream(folder_ + "/run.jsonl") << R"({"step": 1, "loss": 1, "time": 1})"
                                         << "\nnotes\n";
   try {
-    RunRecorder recorder(folder_, 3);
+    RunRecorder recorder(folder_, until(3));
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("run.jsonl:2: is not a record of a run"));

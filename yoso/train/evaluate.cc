@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/train/evaluate.h"
+
+#include <ATen/autocast_mode.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "yoso/core/check.h"
+#include "yoso/train/batches.h"
+#include "yoso/train/generator.h"
+
+namespace yoso {
+namespace {
+
+constexpr int64_t kIgnored = -100;
+
+void fill(const char* key, int64_t& value, int64_t needed) {
+  if (value == 0) value = needed;
+  if (value < needed) fail(key, " is ", value, ", expected at least the task's ", needed);
+}
+
+}  // namespace
+
+AutocastScope::AutocastScope(Precision precision) : precision_(precision) {
+  if (precision_ == Precision::kNone) return;
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+}
+
+AutocastScope::~AutocastScope() {
+  if (precision_ == Precision::kNone) return;
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::clear_cache();  // of weights, which the optimizer is about to change
+}
+
+at::Tensor cross_entropy_sum(const at::Tensor& logits, const at::Tensor& labels) {
+  return at::cross_entropy_loss(logits.reshape({-1, logits.size(-1)}).to(at::kFloat),
+                                labels.reshape({-1}), /*weight=*/{}, at::Reduction::Sum, kIgnored);
+}
+
+std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& task, Split split,
+                              const TrainConfig& train, const std::atomic<bool>* stop) {
+  const int64_t size = task->size(split);
+  if (size == 0) fail("split ", name_of(split), " is empty, expected examples to evaluate");
+  const int64_t batches = (size + train.batch_size - 1) / train.batch_size;
+  BatchReader reader(task, split, 0, batches, [&](int64_t batch) {
+    const int64_t begin = batch * train.batch_size;
+    std::vector<int64_t> examples(static_cast<size_t>(std::min(train.batch_size, size - begin)));
+    std::iota(examples.begin(), examples.end(), begin);
+    return examples;
+  });
+
+  const SeededScope seeded(train.seed);
+  const at::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  Score score;
+  score.examples = size;
+  double loss = 0;
+  int64_t correct = 0;
+  bool stopped = false;
+  for (int64_t i = 0; i < batches && !stopped; ++i) {
+    const Batch batch = reader.next();
+    at::Tensor logits;
+    {
+      const AutocastScope autocast(train.mixed_precision);
+      logits = model.forward(batch.tokens, batch.mask);
+    }
+    loss += cross_entropy_sum(logits, batch.labels).item<double>();
+    correct += (logits.argmax(-1) == batch.labels).sum().item<int64_t>();
+    score.labels += (batch.labels != kIgnored).sum().item<int64_t>();
+    stopped = stop != nullptr && *stop;
+  }
+  model.train(was_training);
+  if (stopped) return {};
+  const auto labels = static_cast<double>(std::max<int64_t>(score.labels, 1));
+  score.loss = loss / labels;
+  score.accuracy = static_cast<double>(correct) / labels;
+  return score;
+}
+
+ModelConfig resolve(ModelConfig model, const Task& task) {
+  fill("model.vocab_size", model.encoder.vocab_size, task.vocab_size());
+  fill("model.max_length", model.encoder.max_length, task.max_length());
+  fill("model.num_classes", model.num_classes, task.num_classes());
+  const char* expected = task.labels_per_token() ? "token_classifier" : "classifier";
+  if (model.kind != expected)
+    fail("model.kind is \"", model.kind, "\", expected \"", expected, "\" for this task");
+  return model;
+}
+
+}  // namespace yoso

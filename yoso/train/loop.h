@@ -1,0 +1,41 @@
+// The training loop. One for all models and tasks.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "yoso/train/recipe.h"
+#include "yoso/train/run_recorder.h"
+
+namespace yoso {
+
+// Is told what happens, on the thread of train().
+class RunObserver {
+ public:
+  virtual ~RunObserver() = default;
+  virtual void on_start(int64_t /*first_step*/, int64_t /*parameters*/) {}
+  virtual void on_step(const StepReport&) {}
+  virtual void on_evaluation(const EvaluationReport&, bool /*is_best*/) {}
+};
+
+struct TrainControl {
+  // Go on from out/last.safetensors if it is there: with the same losses, to the bit, as a run that
+  // was never stopped, given the same recipe, number of threads and machine.
+  bool resume = false;
+  const std::atomic<bool>* stop = nullptr;  // becomes true: finish the step, save, return
+  RunObserver* observer = nullptr;
+};
+
+enum class Ending : uint8_t {
+  kFinished,
+  kStoppedEarly,  // no better evaluation for early_stop_patience of them
+  kInterrupted,   // by TrainControl::stop
+};
+
+// Runs a recipe in the folder recipe.train.out (made if need be); checkpoint.h and run_recorder.h
+// say what it leaves there. Throws Error when the folder holds a run and `resume` is not set, when
+// the run there has another task or model, and when the loss is not finite.
+Ending train(const Recipe& recipe, const TrainControl& control = {});
+
+}  // namespace yoso
