@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <gmock/gmock.h>
 
@@ -26,6 +27,7 @@ ModelConfig config_of(const std::string& kind, const std::string& attention) {
 }
 
 std::shared_ptr<Model> model_of(const ModelConfig& config) {
+  at::set_num_threads(1);  // tiny tensors: a second thread costs more than it gives
   at::manual_seed(8);
   return make_model(config);
 }

@@ -93,10 +93,6 @@ class GradientTest : public ::testing::TestWithParam<Case> {
  protected:
   // Thousands of tiny calls: a second thread costs more than it gives.
   void SetUp() override { at::set_num_threads(1); }
-  void TearDown() override { at::set_num_threads(threads_); }
-
- private:
-  const int threads_ = at::get_num_threads();
 };
 
 INSTANTIATE_TEST_SUITE_P(Shapes, GradientTest, ::testing::ValuesIn(kCases),
