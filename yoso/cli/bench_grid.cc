@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <iomanip>
 #include <map>
 #include <optional>
@@ -26,6 +27,8 @@ using Json = nlohmann::json;
 // A run of so many tokens or more tells how long a longer one takes; fixed costs hide in shorter
 // ones.
 constexpr int64_t kProbeTokens = 2048;
+// The error takes copies of keys and values in double: not of more rows than this.
+constexpr int64_t kErrorRows = int64_t{1} << 22;
 constexpr double kAnnounceSeconds = 5;  // runs longer than this are announced
 
 // T for a length: a number, or "log2" for log2 N rounded up.
@@ -91,7 +94,7 @@ class GridRun {
       if (kind == "softmax" && c.bits_rule != code_bits(grid_.bits[0], c.tokens).second) continue;
       check_once(c);
       const std::optional<Times> times =
-          kind == "softmax" ? peer(c, c.dtype) : measure_unless_slow(c, inputs);
+          kind == "softmax" ? peer(c, c.dtype) : measure_unless_slow(c, [&] { return inputs; });
       add_row(c, times, inputs);
     }
   }
@@ -106,10 +109,11 @@ class GridRun {
     c.dtype = dtype;
     const std::string key = peer_key(c);
     if (const auto known = peers_.find(key); known != peers_.end()) return known->second;
-    return peers_[key] = measure_unless_slow(c, make_inputs(c));
+    return peers_[key] = measure_unless_slow(c, [&] { return make_inputs(c); });
   }
 
-  std::optional<Times> measure_unless_slow(const BenchCase& c, const BenchInputs& inputs) {
+  std::optional<Times> measure_unless_slow(const BenchCase& c,
+                                           const std::function<BenchInputs()>& inputs) {
     const double seconds = predicted_seconds(c);
     if (c.is_quadratic() && seconds > grid_.skip_slower_than) {
       log_ << "left out: " << c.kind << " " << c.dtype << " " << c.pass << " of " << c.tokens
@@ -120,7 +124,7 @@ class GridRun {
     if (seconds > kAnnounceSeconds)
       log_ << "running: " << c.kind << " " << c.dtype << " " << c.pass << " of " << c.tokens
            << " tokens, about " << format_number(seconds) << " s a run" << std::endl;
-    const Times times = measure(c, inputs, grid_.effort);
+    const Times times = measure(c, inputs(), grid_.effort);
     measured_[series_key(c)] = {c.tokens, times.min_ms};
     return times;
   }
@@ -166,7 +170,8 @@ class GridRun {
     }
     if (times) last_row_[series] = {c.tokens, times->median_ms};
     std::optional<Accuracy> error;
-    if (times && is_yoso && grid_.error) error = error_of(c, inputs);
+    if (times && is_yoso && grid_.error && c.batch * c.tokens * c.heads <= kErrorRows)
+      error = error_of(c, inputs);
 
     const auto of_times = [&](double Times::*value) {
       return times ? Json((*times).*value) : Json(nullptr);

@@ -95,8 +95,11 @@ TEST_F(CommandTest, BenchWritesItsResults) {
       EXPECT_TRUE(row["mode"].is_null());
       EXPECT_EQ(row["times_faster_than_sdpa"], 1.0);
     }
-    if (kind_of(row) == "expected") EXPECT_LT(row["relative_error"], 1e-5);
-    if (kind_of(row) == "sampled") EXPECT_GT(row["relative_error"], 1e-2);
+    if (kind_of(row) == "expected") {
+      EXPECT_LT(row["relative_error"], 1e-5);
+    } else if (kind_of(row) == "sampled") {
+      EXPECT_GT(row["relative_error"], 1e-2);
+    }
   }
   EXPECT_EQ(markup_fault(text_of("bench.svg")), "");
 }

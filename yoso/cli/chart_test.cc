@@ -69,6 +69,14 @@ TEST(Chart, LeavesOutWhatALogarithmCannotShow) {
   EXPECT_THAT(text, Not(HasSubstr("inf")));
 }
 
+TEST(Chart, LeavesOutWhatIsNotFinite) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Chart chart{"Loss", {"step"}, {"loss"}, {{"a", {1, 2, 3, 4}, {1, infinity, kNaN, 2}}}};
+  const std::string text = svg({chart});
+  EXPECT_EQ(count(text, "<circle"), 2u);
+  EXPECT_THAT(text, Not(HasSubstr("inf")));
+}
+
 TEST(Chart, SaysThatThereIsNoData) {
   EXPECT_THAT(svg({chart_of({})}), HasSubstr("no data"));
   EXPECT_THAT(svg({chart_of({{"a", {}, {}}})}), HasSubstr("no data"));

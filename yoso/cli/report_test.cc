@@ -54,6 +54,7 @@ constexpr const char* kLog =
 {"step": 2, "split": "dev", "loss": 1.9, "accuracy": 0.25, "seconds": 2.5}
 
 {"step": 3, "loss": null, "tokens_per_s": 1100, "seconds": 3, "peak_mib": 110}
+{"step": 3, "split": "dev", "loss": 1.9, "accuracy": 0.125, "seconds": 3.2}
 {"step": 3, "split": "test", "loss": 1.8, "accuracy": 0.5, "seconds": 3.5}
 {"event": "finished"}
 )";
@@ -71,9 +72,9 @@ TEST_F(ReportTest, ReadsTheLogOfARun) {
   EXPECT_EQ(log.steps[1].loss, 2.0);
   EXPECT_EQ(log.steps[1].tokens_per_s, 1000);
   EXPECT_TRUE(std::isnan(log.steps[2].loss));
-  ASSERT_EQ(log.evaluations.size(), 2u);
+  ASSERT_EQ(log.evaluations.size(), 3u);
   EXPECT_EQ(log.evaluations[0].split, "dev");
-  EXPECT_EQ(log.evaluations[1].accuracy, 0.5);
+  EXPECT_EQ(log.evaluations[2].accuracy, 0.5);
 }
 
 TEST_F(ReportTest, LeavesOutALastLineCutShort) {
@@ -150,6 +151,8 @@ TEST_F(ReportTest, PageHoldsRunsAndBenchmarks) {
   EXPECT_THAT(page, Not(HasSubstr("<b>")));
   EXPECT_THAT(page, HasSubstr("<td>&lt;b&gt;&amp;run</td><td>25 %</td><td>2</td><td>50 %</td>"
                               "<td>3</td><td>3</td><td>1,000</td><td>120</td>"));
+  EXPECT_THAT(page, HasSubstr("run: 3, 0.125<"));
+  EXPECT_THAT(page, Not(HasSubstr("run: 3, 0.5<")));  // the test split is no learning curve
   EXPECT_THAT(page, HasSubstr("Some CPU, 2 cores, SIMD level avx3"));
   EXPECT_THAT(page, HasSubstr("<td>sampled</td><td>512</td><td>forward</td>"));
   EXPECT_THAT(page, HasSubstr("<td>1.5</td><td>4.25</td><td>-</td><td>3</td><td>0.75</td>"));

@@ -5,7 +5,7 @@ namespace yoso {
 namespace {
 
 // Milliseconds for 12 heads, D = V = 64, T = 8; sampled with M = 32. Rows go up in tokens.
-// Made by: yoso bench attention --kinds yoso-e,yoso --lengths 64,128,256,512,1024,2048
+// Made by: yoso bench crossover
 struct Measurement {
   Device device;
   Pass pass;
