@@ -56,8 +56,8 @@ TEST(DataCommand, ObeysItsOptions) {
   EXPECT_EQ(content(" --preset small"), usual);
   EXPECT_NE(content(" --seed 1"), usual);
   EXPECT_NE(content(" --max-args 3"), usual);
-  EXPECT_THAT(usual, HasSubstr("[SM ( "));  // an operator inside another one
-  EXPECT_THAT(content(" --max-depth 2"), testing::Not(HasSubstr("[SM ( ")));
+  EXPECT_THAT(usual, HasSubstr("] ) )"));  // an operator inside another one
+  EXPECT_THAT(content(" --max-depth 2"), testing::Not(HasSubstr("] ) )")));
 }
 
 TEST(DataCommand, RefusesBadOptions) {
