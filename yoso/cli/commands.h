@@ -3,11 +3,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "yoso/core/check.h"
+
 namespace CLI {
 class App;
 }
 
 namespace yoso {
+
+// The user asked to stop and all is saved: main prints it likewise and exits with 130.
+class Interrupted : public Error {
+ public:
+  using Error::Error;
+};
 
 void add_train_command(CLI::App& app);
 void add_evaluate_command(CLI::App& app);

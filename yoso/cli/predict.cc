@@ -1,0 +1,106 @@
+// yoso predict: labels lines of text.
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "yoso/cli/commands.h"
+#include "yoso/train/checkpoint.h"
+#include "yoso/train/evaluate.h"
+#include "yoso/train/generator.h"
+
+namespace yoso {
+namespace {
+
+struct PredictCommand {
+  std::string checkpoint, file = "-";
+};
+
+std::string probabilities_text(const Task& task, const at::Tensor& probabilities) {
+  std::string text;
+  for (int64_t label = 0; label < task.num_classes(); ++label) {
+    char number[32];
+    std::snprintf(number, sizeof number, "=%.4f", probabilities[label].item<double>());
+    text += (label == 0 ? "" : " ") + task.class_name(label) + number;
+  }
+  return text;
+}
+
+// "LABEL<TAB>probabilities", or the labels of the tokens.
+std::string answer(Model& model, const Task& task, const std::vector<int64_t>& tokens) {
+  const auto length = static_cast<int64_t>(tokens.size());
+  const at::Tensor input = at::tensor(tokens, at::kLong).view({1, length});
+  const at::Tensor logits =
+      model.forward(input, at::ones({1, length}, at::kBool))[0].to(at::kFloat);
+  if (!task.labels_per_token()) {
+    const at::Tensor probabilities = logits.softmax(-1);
+    return task.class_name(probabilities.argmax().item<int64_t>()) + "\t" +
+           probabilities_text(task, probabilities);
+  }
+  std::string labels;
+  const at::Tensor best = logits.argmax(-1);
+  for (int64_t i = 0; i < length; ++i)
+    labels += (i == 0 ? "" : " ") + task.class_name(best[i].item<int64_t>());
+  return labels;
+}
+
+void run(const PredictCommand& command) {
+  const Checkpoint checkpoint(command.checkpoint);
+  const Recipe& recipe = checkpoint.recipe();
+  const std::shared_ptr<const Task> task =
+      make_task(recipe.task.name, recipe.task.data, recipe.task.options);
+  const std::shared_ptr<Model> model = make_model(resolve(recipe.model, *task));
+  checkpoint.load_weights(*model);
+  model->eval();
+  const at::NoGradGuard no_grad;
+
+  std::ifstream file;
+  const bool from_file = command.file != "-";
+  if (from_file) {
+    file.open(command.file);
+    if (!file) fail(command.file, ": cannot be read, expected a file of lines");
+  }
+  std::istream& in = from_file ? file : std::cin;
+  int64_t number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    std::vector<int64_t> tokens;
+    try {
+      tokens = task->encode(line);
+      if (tokens.empty()) fail("is empty, expected text");
+    } catch (const Error& error) {
+      fail(from_file ? command.file : "standard input", ":", number, ": ", error.what());
+    }
+    // The same hashes for every line: an answer does not depend on the lines before.
+    const SeededScope seeded(recipe.train.seed);
+    std::cout << answer(*model, *task, tokens) << std::endl;
+    if (!std::cout) fail("standard output: cannot write");
+  }
+  if (in.bad()) fail(command.file, ": cannot be read to its end");
+}
+
+}  // namespace
+
+void add_predict_command(CLI::App& app) {
+  const auto options = std::make_shared<PredictCommand>();
+  CLI::App* command = app.add_subcommand("predict", "Label lines of text");
+  command->add_option("CHECKPOINT", options->checkpoint, "safetensors file, or the folder of a run")
+      ->required();
+  command->add_option("FILE", options->file, "one text a line; -: standard input")
+      ->capture_default_str();
+  command->footer(
+      "Examples:\n"
+      "  echo '[MAX 2 [MIN 7 5 ] 1 ]' | yoso predict runs/listops/yoso_small\n"
+      "  yoso predict runs/text/yoso reviews.txt > labels.tsv\n"
+      "Prints for each line, as soon as it is read, its label, a tab, and the probability of "
+      "every\n"
+      "class; for a task with a label per token, the labels. The data of the training are not\n"
+      "needed.");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace yoso
