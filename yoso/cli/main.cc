@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "A first run, from nothing to a report:\n"
-      "  yoso data listops --preset small --out data/listops-small\n"
+      "  yoso data listops --preset small --out data/listops_small\n"
       "  yoso train recipes/listops/yoso_small.toml\n"
       "  yoso evaluate runs/listops/yoso_small\n"
       "  echo '[MAX 2 [MIN 7 5 ] 1 ]' | yoso predict runs/listops/yoso_small\n"
