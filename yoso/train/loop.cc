@@ -118,7 +118,10 @@ class Run {
         fail(last, ": is at step ", state_.step, ", expected at most train.steps = ", train_.steps);
       state_.finished = state_.finished && state_.step == train_.steps;
     }
+    // Every split is read now: a bad file is found before the training and not after it.
     if (task_->size(Split::kTrain) == 0) fail("split train is empty, expected examples");
+    task_->size(Split::kDev);
+    if (train_.evaluate_test) task_->size(Split::kTest);
     FileWriter recipe(train_.out + "/recipe.toml");
     recipe.write(to_toml(recipe_));
     recipe.commit();
