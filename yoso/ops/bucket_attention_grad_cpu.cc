@@ -464,7 +464,7 @@ class Side {
       }
     }
     const int64_t width = padded_width<T>(grad.cols);
-    in_place_ = grad.dtype == DTypeOf<T>::value && grad.cols == width && rows.all().mask == nullptr;
+    in_place_ = is_packed<T>(grad, rows);
     if (in_place_) {
       side_.grad = grad.row<T>(rows.batch(), head, rows.all().begin);
       side_.grad_stride = grad.row_stride;
