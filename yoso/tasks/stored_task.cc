@@ -11,6 +11,10 @@ namespace yoso {
 
 int64_t StoredTask::size(Split split) const { return stored(split).size(); }
 
+int64_t StoredTask::length(Split split, int64_t example) const {
+  return static_cast<int64_t>(stored(split).symbols(example).size());
+}
+
 Batch StoredTask::batch(Split split, std::span<const int64_t> examples) const {
   const Examples& all = stored(split);
   size_t longest = 1;  // a batch of empty documents still has a column

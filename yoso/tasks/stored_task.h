@@ -15,6 +15,7 @@ namespace yoso {
 class StoredTask : public Task {
  public:
   int64_t size(Split split) const override;
+  int64_t length(Split split, int64_t example) const override;
   Batch batch(Split split, std::span<const int64_t> examples) const override;
 
  protected:

@@ -40,6 +40,8 @@ class Task {
   virtual bool labels_per_token() const { return false; }
 
   virtual int64_t size(Split split) const = 0;  // examples
+  // Tokens of an example, where tasks know it: batches of like lengths have little padding.
+  virtual int64_t length(Split /*split*/, int64_t /*example*/) const { return max_length(); }
   // Safe to call from several threads at once. Every index is in [0, size(split)).
   virtual Batch batch(Split split, std::span<const int64_t> examples) const = 0;
 

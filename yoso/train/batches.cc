@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/train/batches.h"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -11,26 +12,48 @@ namespace {
 
 constexpr size_t kReadAhead = 4;  // batches: more than a step uses, little beside a model
 
+// Fisher and Yates.
+template <class T>
+void shuffle(std::vector<T>& items, Random random) {
+  for (size_t i = items.size(); i > 1; --i)
+    std::swap(items[i - 1], items[random.below(static_cast<uint32_t>(i))]);
+}
+
 }  // namespace
 
-TrainingOrder::TrainingOrder(int64_t size, int64_t batch_size, int64_t seed)
-    : size_(size), batch_size_(batch_size), seed_(seed) {}
+TrainingOrder::TrainingOrder(int64_t size, const TrainConfig& train, Length length)
+    : size_(size),
+      batch_size_(train.batch_size),
+      seed_(train.seed),
+      window_size_(train.length_window),
+      length_(std::move(length)) {}
 
 std::vector<int64_t> TrainingOrder::examples(int64_t batch) {
-  std::vector<int64_t> examples;
-  for (int64_t number = batch * batch_size_; number < (batch + 1) * batch_size_; ++number) {
-    const int64_t epoch = number / size_;
-    if (epoch != epoch_) {
-      epoch_ = epoch;
-      order_.resize(static_cast<size_t>(size_));
-      std::iota(order_.begin(), order_.end(), int64_t{0});
-      Random random(static_cast<uint64_t>(seed_), static_cast<uint64_t>(epoch));
-      for (size_t i = order_.size(); i > 1; --i)
-        std::swap(order_[i - 1], order_[random.below(static_cast<uint32_t>(i))]);
-    }
-    examples.push_back(order_[static_cast<size_t>(number % size_)]);
+  if (batch / window_size_ != window_) draw_window(batch / window_size_);
+  return batches_[static_cast<size_t>(batch % window_size_)];
+}
+
+int64_t TrainingOrder::example(int64_t number) {
+  if (number / size_ != epoch_) {
+    epoch_ = number / size_;
+    order_.resize(static_cast<size_t>(size_));
+    std::iota(order_.begin(), order_.end(), int64_t{0});
+    shuffle(order_, Random(static_cast<uint64_t>(seed_), static_cast<uint64_t>(epoch_)));
   }
-  return examples;
+  return order_[static_cast<size_t>(number % size_)];
+}
+
+void TrainingOrder::draw_window(int64_t window) {
+  window_ = window;
+  std::vector<int64_t> all;
+  const int64_t count = window_size_ * batch_size_;
+  for (int64_t i = 0; i < count; ++i) all.push_back(example(window * count + i));
+  batches_.clear();
+  if (window_size_ > 1) std::ranges::stable_sort(all, {}, length_);
+  for (auto begin = all.begin(); begin != all.end(); begin += batch_size_)
+    batches_.emplace_back(begin, begin + batch_size_);
+  // Streams from the other end than those of epochs.
+  shuffle(batches_, Random(static_cast<uint64_t>(seed_), ~static_cast<uint64_t>(window)));
 }
 
 BatchReader::BatchReader(std::shared_ptr<const Task> task, Split split, int64_t first, int64_t end,

@@ -12,20 +12,29 @@
 #include <vector>
 
 #include "yoso/tasks/task.h"
+#include "yoso/train/recipe.h"
 
 namespace yoso {
 
 // The order of training: all examples once, in an order drawn from (seed, epoch), then all again.
-// Batch b holds numbers b * batch_size to (b + 1) * batch_size - 1 of that sequence, so its content
-// is a function of (size, batch_size, seed, b) alone.
+// Window w holds the numbers of that sequence from w * window * batch_size on, sorted by length and
+// cut into `window` batches, which are then shuffled (train.length_window). So what a batch holds
+// is a function of its number, the seed and the data alone.
 class TrainingOrder {
  public:
-  TrainingOrder(int64_t size, int64_t batch_size, int64_t seed);
+  using Length = std::function<int64_t(int64_t example)>;
+  TrainingOrder(int64_t size, const TrainConfig& train, Length length);
   std::vector<int64_t> examples(int64_t batch);
 
  private:
-  int64_t size_, batch_size_, seed_, epoch_ = -1;
-  std::vector<int64_t> order_;  // of epoch_
+  int64_t example(int64_t number);
+  void draw_window(int64_t window);
+
+  int64_t size_, batch_size_, seed_, window_size_;
+  Length length_;
+  int64_t epoch_ = -1, window_ = -1;
+  std::vector<int64_t> order_;                 // of epoch_
+  std::vector<std::vector<int64_t>> batches_;  // of window_
 };
 
 // Gives batches `first` to `end` - 1, each once and in order; `examples` says what they hold. An

@@ -35,8 +35,19 @@ class CountingTask final : public Task {
   int64_t bad_;
 };
 
+TrainConfig config(int64_t seed, int64_t length_window) {
+  TrainConfig train;
+  train.batch_size = 4;
+  train.seed = seed;
+  train.length_window = length_window;
+  return train;
+}
+
+// Lengths 0 to 9, no two alike.
+int64_t length(int64_t example) { return example * 7 % 10; }
+
 TEST(TrainingOrder, AnEpochHoldsEveryExampleOnce) {
-  TrainingOrder order(10, 4, 7);
+  TrainingOrder order(10, config(7, 1), length);
   std::vector<int64_t> numbers;
   for (int64_t batch = 0; batch < 5; ++batch)
     for (const int64_t i : order.examples(batch)) numbers.push_back(i);
@@ -48,15 +59,36 @@ TEST(TrainingOrder, AnEpochHoldsEveryExampleOnce) {
 }
 
 TEST(TrainingOrder, ABatchIsAFunctionOfItsNumberAndTheSeed) {
-  TrainingOrder order(10, 4, 7), late(10, 4, 7), other(10, 4, 8);
-  std::vector<std::vector<int64_t>> batches, others;
-  for (int64_t batch = 0; batch < 8; ++batch) {
-    batches.push_back(order.examples(batch));
-    others.push_back(other.examples(batch));
+  for (const int64_t window : {1, 3}) {
+    TrainingOrder order(10, config(7, window), length), late(10, config(7, window), length),
+        other(10, config(8, window), length);
+    std::vector<std::vector<int64_t>> batches, others;
+    for (int64_t batch = 0; batch < 8; ++batch) {
+      batches.push_back(order.examples(batch));
+      others.push_back(other.examples(batch));
+    }
+    for (int64_t batch = 5; batch < 8; ++batch)
+      EXPECT_EQ(late.examples(batch), batches[static_cast<size_t>(batch)]);
+    EXPECT_NE(batches, others);
   }
-  for (int64_t batch = 5; batch < 8; ++batch)
-    EXPECT_EQ(late.examples(batch), batches[static_cast<size_t>(batch)]);
-  EXPECT_NE(batches, others);
+}
+
+TEST(TrainingOrder, AWindowHoldsTheSameExamplesInBatchesOfLikeLengths) {
+  constexpr int64_t kWindow = 5;  // 20 examples: two epochs
+  TrainingOrder random(10, config(7, 1), length), sorted(10, config(7, kWindow), length);
+  std::vector<int64_t> random_examples, sorted_examples;
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  for (int64_t batch = 0; batch < kWindow; ++batch) {
+    std::ranges::copy(random.examples(batch), std::back_inserter(random_examples));
+    const std::vector<int64_t> examples = sorted.examples(batch);
+    std::ranges::copy(examples, std::back_inserter(sorted_examples));
+    ranges.emplace_back(length(examples.front()), length(examples.back()));
+  }
+  EXPECT_THAT(sorted_examples, testing::UnorderedElementsAreArray(random_examples));
+  EXPECT_FALSE(std::ranges::is_sorted(ranges)) << "batches of a window are shuffled";
+  std::ranges::sort(ranges);
+  EXPECT_THAT(ranges, ElementsAre(testing::Pair(0, 1), testing::Pair(2, 3), testing::Pair(4, 5),
+                                  testing::Pair(6, 7), testing::Pair(8, 9)));
 }
 
 TEST(BatchReader, GivesBatchesInOrder) {

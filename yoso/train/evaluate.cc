@@ -44,11 +44,14 @@ std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& t
   const int64_t size = task->size(split);
   if (size == 0) fail("split ", name_of(split), " is empty, expected examples to evaluate");
   const int64_t batches = (size + train.batch_size - 1) / train.batch_size;
+  // Sorted by length: the same examples with the least padding.
+  std::vector<int64_t> order(static_cast<size_t>(size));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::ranges::stable_sort(order, {}, [&](int64_t i) { return task->length(split, i); });
   BatchReader reader(task, split, 0, batches, [&](int64_t batch) {
-    const int64_t begin = batch * train.batch_size;
-    std::vector<int64_t> examples(static_cast<size_t>(std::min(train.batch_size, size - begin)));
-    std::iota(examples.begin(), examples.end(), begin);
-    return examples;
+    const auto begin = order.begin() + batch * train.batch_size;
+    const auto left = order.end() - begin;
+    return std::vector<int64_t>(begin, begin + std::min(train.batch_size, left));
   });
 
   const SeededScope seeded(train.seed);

@@ -80,8 +80,9 @@ class Run {
     BatchReader reader(
         task_, Split::kTrain, state_.next_batch,
         state_.next_batch + (train_.steps - state_.step) * train_.accumulate,
-        [order = TrainingOrder(task_->size(Split::kTrain), train_.batch_size, train_.seed)](
-            int64_t batch) mutable { return order.examples(batch); });
+        [order = TrainingOrder(task_->size(Split::kTrain), train_, [task = task_](int64_t example) {
+           return task->length(Split::kTrain, example);
+         })](int64_t batch) mutable { return order.examples(batch); });
     for (;;) {
       if (is_due(train_.evaluate_every) && state_.evaluated_step < state_.step && !evaluate_dev()) {
         save();

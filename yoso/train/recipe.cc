@@ -82,6 +82,7 @@ void visit(Visitor& v, AnyRecipe& r) {
   v.field("steps", train.steps, 1, kMany);
   v.field("batch_size", train.batch_size, 1, 1 << 24);
   v.field("accumulate", train.accumulate, 1, 1 << 24);
+  v.field("length_window", train.length_window, 1, 1 << 16);
   v.field("learning_rate", train.learning_rate, 0.0, 1e3);
   v.field("weight_decay", train.weight_decay, 0.0, 1e3);
   v.field("betas", train.betas, 0.0, 0.9999999);

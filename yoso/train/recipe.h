@@ -33,6 +33,9 @@ struct TrainConfig {
   int64_t steps = 1000;
   int64_t batch_size = 32;  // examples of one forward
   int64_t accumulate = 1;   // forwards of one step
+  // Examples of so many batches are sorted by length before they are cut into batches, which come
+  // in a random order: less padding, batches less alike. 1: batches are random.
+  int64_t length_window = 1;
   double learning_rate = 1e-3;
   double weight_decay = 0;  // of matrices; vectors (biases, norms) are not decayed
   std::array<double, 2> betas{0.9, 0.999};
