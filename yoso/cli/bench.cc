@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <limits>
 #include <memory>
 
 #include "yoso/cli/bench_grid.h"
@@ -16,6 +17,18 @@ namespace yoso {
 namespace {
 
 const std::vector<std::string> kPasses = {"forward", "forward+backward"};
+
+// CLI11's own validators print the largest double.
+CLI::Validator at_least(double low, const char* expected) {
+  const auto check = [low, expected](const std::string& text) {
+    double value = 0;
+    const bool fits = CLI::detail::lexical_cast(text, value) && value >= low;
+    return fits ? std::string() : join("is '", text, "', expected ", expected);
+  };
+  return CLI::Validator(check, "");
+}
+const CLI::Validator kPositive = at_least(std::numeric_limits<double>::min(), "more than 0");
+const CLI::Validator kNotNegative = at_least(0, "0 or more");
 
 struct BenchOptions {
   CLI::App* command = nullptr;
@@ -58,29 +71,30 @@ CLI::Option* add_list(CLI::App& command, const char* name, std::vector<T>& value
 }
 
 // A subcommand with the options that all of them share; lists are separated by commas.
-std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, const char* help) {
+std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, const char* help,
+                                             std::vector<int64_t> tokens) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App& command = *(options->command = bench.add_subcommand(name, help));
   BenchGrid& grid = options->grid;
   grid.threads = {at::get_num_threads()};
   grid.passes = kPasses;
+  grid.tokens = std::move(tokens);
   Effort& effort = grid.effort;
-  add_list(command, "--tokens", grid.tokens, "lengths")->check(CLI::PositiveNumber);
+  add_list(command, "--tokens", grid.tokens, "lengths")->check(kPositive);
   add_list(command, "--pass", grid.passes, "what is timed")->check(CLI::IsMember(kPasses));
   add_list(command, "--dtype", grid.dtypes, "types of the values")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   add_list(command, "--threads", grid.threads, "numbers of threads")->check(CLI::Range(1, 1024));
-  add_value(command, "--heads", grid.heads, "H")->check(CLI::PositiveNumber);
+  add_value(command, "--heads", grid.heads, "H")->check(kPositive);
   add_value(command, "--width", grid.width, "D, columns of a head")->check(CLI::Range(1, 256));
-  add_value(command, "--batch", grid.batch, "B, sequences")->check(CLI::PositiveNumber);
-  add_value(command, "--hashes", grid.hashes, "M, of sampled attention")
-      ->check(CLI::PositiveNumber);
+  add_value(command, "--batch", grid.batch, "B, sequences")->check(kPositive);
+  add_value(command, "--hashes", grid.hashes, "M, of sampled attention")->check(kPositive);
   add_value(command, "--repeat", effort.repeat, "runs of a case at least; the median counts")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   add_value(command, "--min-time", effort.min_seconds, "seconds of a case at least")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   add_value(command, "--max-time", effort.max_seconds, "seconds of a case without a new run begun")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   add_value(command, "--device", options->device, "cpu");
   command.add_option("--out", options->out, "JSON file to write");
   command.add_option("--chart", options->chart, "SVG file to write");
@@ -98,16 +112,16 @@ void add_input(BenchOptions& options) {
 void add_attention(CLI::App& bench) {
   const auto options = add_subcommand(
       bench, "attention",
-      "Time, memory and error of attention by length, beside torch's SDPA in the same process");
+      "Time, memory and error of attention by length, beside torch's SDPA in the same process",
+      {256, 512, 1024, 2048, 4096, 8192});
   BenchGrid& grid = options->grid;
   grid.kinds = {"sampled", "expected", "softmax"};
-  grid.tokens = {256, 512, 1024, 2048, 4096, 8192};
   add_input(*options);
   add_list(*options->command, "--kinds", grid.kinds, "modes of YOSO, and softmax for SDPA itself")
       ->check(CLI::IsMember({"sampled", "expected", "auto", "softmax"}));
   add_value(*options->command, "--skip-slower-than", grid.skip_slower_than,
             "leave softmax and expected out where one run takes more seconds")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   options->command->footer(
       "Example: yoso bench attention --tokens 512,4096 --threads 1,2 --out attention.json\n"
       "A case whose operators disagree with their reference is refused.");
@@ -116,10 +130,10 @@ void add_attention(CLI::App& bench) {
 
 void add_growth(CLI::App& bench) {
   const auto options = add_subcommand(
-      bench, "growth", "How the time of sampled attention grows when the length doubles");
+      bench, "growth", "How the time of sampled attention grows when the length doubles",
+      {8192, 16384, 32768, 65536});
   BenchGrid& grid = options->grid;
   grid.kinds = {"sampled"};
-  grid.tokens = {8192, 16384, 32768, 65536};
   grid.inputs = {"iid", "clustered", "identical"};
   grid.bits = {"8", "log2"};
   grid.peers = grid.error = false;
@@ -148,9 +162,9 @@ void print_crossover(const nlohmann::json& results) {
 void add_crossover(CLI::App& bench) {
   const auto options =
       add_subcommand(bench, "crossover",
-                     "Expected against sampled attention by length: the table that mode auto uses");
+                     "Expected against sampled attention by length: the table that mode auto uses",
+                     {16, 32, 64, 128, 256, 512, 1024, 2048});
   options->grid.kinds = {"expected", "sampled"};
-  options->grid.tokens = {16, 32, 64, 128, 256, 512, 1024, 2048};
   options->grid.peers = options->grid.error = false;
   options->command->callback([options] { print_crossover(run(*options)); });
 }

@@ -86,7 +86,15 @@ TEST_F(CommandTest, BenchWritesItsResults) {
     EXPECT_FALSE(row["skipped"]);
     EXPECT_GT(row["median_ms"], 0.0);
     EXPECT_GE(row["runs"], 2);
-    EXPECT_GT(row["times_faster_than_sdpa"], 0.0);
+    for (const auto& peer : results) {
+      if (kind_of(peer) != "softmax" || peer["tokens"] != row["tokens"] ||
+          peer["pass"] != row["pass"]) {
+        continue;
+      }
+      EXPECT_DOUBLE_EQ(row["times_faster_than_sdpa"],
+                       number_of(peer, "median_ms") / number_of(row, "median_ms"));
+    }
+    EXPECT_LE(row["times_faster_than_fastest_sdpa"], row["times_faster_than_sdpa"]);
     EXPECT_GE(row["peak_mib"], 0.0);
     EXPECT_GT(row["peak_total_mib"], row["peak_mib"]);
     EXPECT_EQ(row["device"], "cpu");
@@ -145,7 +153,8 @@ TEST_F(CommandTest, BenchRefusesBadOptions) {
             "bench: --bits is '17', expected 1 to 16 or log2");
   EXPECT_THAT(message_of("bench attention --kinds foo"), HasSubstr("--kinds: foo not in"));
   EXPECT_THAT(message_of("bench attention --width 257"), HasSubstr("--width"));
-  EXPECT_THAT(message_of("bench attention --tokens 0"), HasSubstr("--tokens"));
+  EXPECT_EQ(message_of("bench attention --tokens 0"), "--tokens: is '0', expected more than 0");
+  EXPECT_EQ(message_of("bench attention --min-time -1"), "--min-time: is '-1', expected 0 or more");
   EXPECT_THAT(message_of("bench attention --out " + path("none/bench.json")),
               HasSubstr("none/bench.json.partial: cannot be written"));
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
