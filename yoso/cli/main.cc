@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <new>
 #include <string>
@@ -25,6 +26,10 @@ int report(const std::string& message, int code) {
 int main(int argc, char** argv) {
   // A file that grows beyond a limit is an error of its writer, with a message, not the end.
   std::signal(SIGXFSZ, SIG_IGN);
+  // Tensors on large pages where the system grants them: rows are read in random order, and small
+  // pages cost a tenth of a training step (ListOps, 2 Zen 4 threads: 35.5 to 39.3 thousand
+  // tokens/s).
+  setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
 
   CLI::App app(
       "YOSO: attention in linear time by hashing. Trains, evaluates and measures encoders with it.",
