@@ -117,7 +117,9 @@ TEST_F(CommandTest, WhatIsLeftOutHasNoNumbers) {
       "--tokens 2560 --pass forward --skip-slower-than 1e-9 --kinds sampled,expected,softmax "
       "--out " +
       path("bench.json"));
-  for (const auto& row : read_bench(path("bench.json"))["results"]) {
+  const auto results = read_bench(path("bench.json"))["results"];
+  ASSERT_EQ(results.size(), 3u);
+  for (const auto& row : results) {
     const bool sampled = kind_of(row) == "sampled";
     EXPECT_EQ(row["skipped"], !sampled);
     EXPECT_EQ(row["median_ms"].is_null(), !sampled);
