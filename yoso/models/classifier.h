@@ -2,11 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/linear.h>
 
 #include "yoso/models/encoder.h"
 #include "yoso/models/model.h"
+#include "yoso/nn/dropout.h"
 
 namespace yoso {
 
@@ -20,7 +20,7 @@ class Classifier : public Model {
   Pooling pooling_;
   std::shared_ptr<Encoder> encoder_;
   torch::nn::Linear dense_, logits_;
-  torch::nn::Dropout dropout_;
+  nn::Dropout dropout_;
 };
 
 }  // namespace yoso

@@ -3,7 +3,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/normalization.h>
 
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "yoso/models/config.h"
+#include "yoso/nn/dropout.h"
 #include "yoso/nn/encoder_block.h"
 
 namespace yoso {
@@ -32,7 +32,7 @@ class Encoder : public torch::nn::Module {
   torch::nn::Embedding token_embedding_;
   at::Tensor position_embedding_;  // [max_length, hidden]
   torch::nn::LayerNorm norm_;
-  torch::nn::Dropout dropout_;
+  nn::Dropout dropout_;
   std::vector<std::shared_ptr<nn::EncoderBlock>> blocks_;  // one when shared
 };
 

@@ -5,11 +5,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
 #include "yoso/nn/attention.h"
+#include "yoso/nn/dropout.h"
 
 namespace yoso::nn {
 
@@ -37,7 +37,7 @@ class EncoderBlock : public torch::nn::Module {
   NormPosition norm_;
   torch::nn::Linear query_, key_, value_, out_, widen_, narrow_;
   torch::nn::LayerNorm attention_norm_, feed_forward_norm_;
-  torch::nn::Dropout dropout_;
+  Dropout dropout_;
   std::shared_ptr<Attention> attention_;
 };
 
