@@ -157,7 +157,7 @@ void add_bounds(const Inputs& wide, double u, double code_bits, Gradient gradien
     const double* value = wide.values.array().row<double>(b, g, j);
     // A value_grad element sums Nq shared terms p G, a query_grad element Nk terms s k, where
     // s = slope (G.v) and G.v itself sums V terms.
-    const double sums = double(wide.queries.rows()) * shared + double(wide.keys.rows()) + 4;
+    const double sums = roundings(wide.queries.rows()) * shared + roundings(wide.keys.rows());
     const double weight = reference::collision_probability(x.value, code_bits);
     const double weight_error =
         pair.of(x.value, code_bits, reference::collision_probability) + sums * u * weight;

@@ -126,13 +126,13 @@ TEST_P(ExpectedAttentionTable, MatchesReference) {
       reference::expected_attention(wide.forward(expected, code_bits));
       Buffer bounds = empty_out(wide);
       bounds.fill([](int64_t, int64_t, int64_t, int64_t) { return 0; });
-      // A sum of Nk terms, each a weight with its error times a value.
+      // A sum over keys, each a weight with its error times a value.
       for_each_pair(wide, [&](int64_t b, int64_t h, int64_t g, int64_t i, int64_t j) {
         const Cosine x = cosine(wide, u, b, h, g, i, j);
         const double weight = reference::collision_probability(x.value, code_bits);
         const double error =
             PairError{x.error, u}.of(x.value, code_bits, reference::collision_probability) +
-            double(shape.keys) * u * weight;
+            roundings(shape.keys) * u * weight;
         const double* value = std::as_const(wide).values.array().row<double>(b, g, j);
         double* bound = bounds.array().row<double>(b, h, i);
         for (int64_t v = 0; v < shape.value_width; ++v) bound[v] += error * std::abs(value[v]);

@@ -185,6 +185,12 @@ inline std::vector<double> powers(const Shape& shape, DType dtype) {
   return {8, 1, 7.25, 0.5, 70};
 }
 
+// How many roundings a term of a sum of n passes through: a block's, then the blocks'.
+inline double roundings(int64_t n) {
+  constexpr int64_t kBlock = 96;
+  return double(std::min(n, kBlock) + n / kBlock + 2);
+}
+
 // What a kernel may make of q.k, of the weight, and of the slope, with sums of unit roundoff u. The
 // product of D terms, each of two rounded factors, is wrong by at most (D + 3) u sum |q k|; a
 // weight or slope is the exact one somewhere in that range, and then wrong by some u for every

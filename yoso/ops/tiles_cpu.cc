@@ -33,9 +33,7 @@ HWY_INLINE void multiply_group(const TileProduct<T>& p, int64_t row, int64_t col
 #pragma GCC unroll 8
   for (int r = 0; r < kGroup; ++r) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] = p.sum == Sum::kFresh ? hn::Zero(d) : hn::LoadU(d, c + r * p.c_row + v * lanes);
-    }
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
   }
   for (int64_t t = 0; t < p.steps; ++t, a += p.a_step, b += p.b_row) {
     hn::Vec<decltype(d)> right[kVectors];
@@ -51,7 +49,11 @@ HWY_INLINE void multiply_group(const TileProduct<T>& p, int64_t row, int64_t col
 #pragma GCC unroll 8
   for (int r = 0; r < kGroup; ++r) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], d, c + r * p.c_row + v * lanes);
+    for (int v = 0; v < kVectors; ++v) {
+      T* to = c + r * p.c_row + v * lanes;
+      if (p.sum == Sum::kContinued) sum[r][v] = hn::Add(hn::LoadU(d, to), sum[r][v]);
+      hn::StoreU(sum[r][v], d, to);
+    }
   }
 }
 

@@ -23,8 +23,8 @@ constexpr int64_t round_up(int64_t n, int64_t multiple) {
 enum class Sum { kFresh, kContinued };
 
 // c[r][j] = sum_t a[r * a_row + t * a_step] * b[t][j], or += with kContinued, for T float or
-// double. Every element is one chain of multiply-adds in the order of t, so a sum that is continued
-// has the bits of a sum made in one call.
+// double. The sum of a call is one chain of multiply-adds in the order of t, added to c in the end:
+// a long sum made of blocks of kTileBlock terms loses far less than a single chain.
 template <class T>
 struct TileProduct {
   const T* a;
