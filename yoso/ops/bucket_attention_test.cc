@@ -337,6 +337,7 @@ TEST_P(BucketAttentionBatch, AnyNumberOfThreadsGivesTheSameBits) {
   // Few groups and many tokens, then many groups: the work is split in both ways.
   for (const Shape& shape : {Shape{1, 2, 2, 3000, 3001, 9, 6, 1, 33, kRowsFirst, kRandom},
                              Shape{1, 1, 1, 3000, 3001, 9, 6, 1, 33, kDense, kNone, kIdentical},
+                             Shape{1, 1, 1, 300, 1500, 9, 6, 1, 33, kDense, kNone, kIdentical},
                              Shape{5, 4, 2, 127, 130, 9, 5, 1, 33, kGaps, kTail, kClusters}}) {
     cpu::set_num_threads(1);
     Case one(shape, GetParam(), Numbers::kNormal);

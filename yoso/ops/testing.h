@@ -31,7 +31,12 @@
 #include "yoso/core/check.h"
 #include "yoso/core/random.h"
 
-namespace yoso::testing {
+namespace yoso {
+
+// How a test that takes a DType is listed.
+inline void PrintTo(DType dtype, std::ostream* out) { *out << name_of(dtype); }
+
+namespace testing {
 
 inline constexpr DType kFloatTypes[] = {DType::kFloat32, DType::kFloat64, DType::kBFloat16,
                                         DType::kFloat16};
@@ -429,4 +434,5 @@ std::string message_of(Call&& call) {
   return "no error";
 }
 
-}  // namespace yoso::testing
+}  // namespace testing
+}  // namespace yoso
