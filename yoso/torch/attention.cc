@@ -118,11 +118,7 @@ double equivalent_length(const YosoInputs& in) {
 Mode resolve_mode(const YosoInputs& in, const YosoOptions& options) {
   if (options.mode != Mode::kAuto) return options.mode;
   if (!is_sampling_length(options.code_bits)) return Mode::kExpected;
-  const bool backward =
-      at::GradMode::is_enabled() &&
-      (in.query.requires_grad() || in.key.requires_grad() || in.value.requires_grad());
-  return faster_mode(Device::kCpu, backward ? Pass::kForwardBackward : Pass::kForward,
-                     equivalent_length(in), options.num_hashes);
+  return faster_mode(Device::kCpu, equivalent_length(in), options.num_hashes);
 }
 
 int64_t draw_seed() {

@@ -249,11 +249,9 @@ TEST_F(YosoAttentionTest, HalfSumsDoNotOverflowBeforeTheyAreNormalised) {
 }
 
 TEST_F(YosoAttentionTest, AutoTakesTheFasterModeOfTheTable) {
-  EXPECT_EQ(faster_mode(Device::kCpu, Pass::kForward, 16, 32), Mode::kExpected);
-  EXPECT_EQ(faster_mode(Device::kCpu, Pass::kForward, 100'000, 32), Mode::kSampled);
-  EXPECT_EQ(faster_mode(Device::kCpu, Pass::kForwardBackward, 16, 32), Mode::kExpected);
-  EXPECT_EQ(faster_mode(Device::kCpu, Pass::kForwardBackward, 100'000, 32), Mode::kSampled);
-  EXPECT_EQ(faster_mode(Device::kCpu, Pass::kForward, 0, 32), Mode::kExpected);
+  EXPECT_EQ(faster_mode(Device::kCpu, 16, 32), Mode::kExpected);
+  EXPECT_EQ(faster_mode(Device::kCpu, 100'000, 32), Mode::kSampled);
+  EXPECT_EQ(faster_mode(Device::kCpu, 0, 32), Mode::kExpected);
 
   YosoOptions options = sampled(8, 1);
   options.mode = Mode::kAuto;

@@ -9,10 +9,10 @@
 namespace yoso {
 
 enum class Device : uint8_t { kCpu };
-enum class Pass : uint8_t { kForward, kForwardBackward };
 
-// kExpected or kSampled for sequences of `tokens` queries and keys. Expected attention costs
-// N^2, sampled attention N * num_hashes; head counts, widths and T move both alike.
-Mode faster_mode(Device device, Pass pass, double tokens, int64_t num_hashes);
+// kExpected or kSampled for sequences of `tokens` queries and keys, forward and backward. Expected
+// attention costs N^2, sampled attention N * num_hashes; head counts, widths and T move both alike.
+// The pass does not count: a forward that is computed again for its backward must choose alike.
+Mode faster_mode(Device device, double tokens, int64_t num_hashes);
 
 }  // namespace yoso
