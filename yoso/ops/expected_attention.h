@@ -33,7 +33,8 @@ namespace reference {
 void expected_attention(const ExpectedAttention& a);
 // p(x) = (1 - acos(x)/pi)^T, x clamped to [-1, 1].
 double collision_probability(double x, double code_bits);
-// dp/dx with 1 - x^2 not below kSlopeFloor (bucket_attention_grad.h).
+// dp/dx with 1 - x^2 not below kSlopeFloor and pi - acos(x) not below its root
+// (bucket_attention_grad.h).
 double collision_slope(double x, double code_bits);
 }  // namespace reference
 namespace cpu {

@@ -4,9 +4,9 @@
 //   value_grad_j = sum_i p(x_ij) G_i,   x_ij = q_i . k_j
 //   query_grad_i = sum_j s_ij k_j,   key_grad_j = sum_i s_ij q_i,   with
 //     kSurrogate  s_ij = T/2 p(x_ij) (G_i . v_j)        (the paper's lower bound of the slope)
-//     kTrue       s_ij = p'(x_ij) (G_i . v_j), p'(x) = T (1 - acos(x)/pi)^(T-1) / (pi sqrt(1 -
-//     x^2)),
-//                 1 - x^2 not below kSlopeFloor
+//     kTrue       s_ij = p'(x_ij) (G_i . v_j),
+//                 p'(x) = T (1 - acos(x)/pi)^(T-1) / (pi sqrt(1 - x^2)),
+//                 1 - x^2 not below kSlopeFloor and pi - acos(x) not below its root
 //
 // Tiled, O(Nq Nk (D + V)) time and no Nq x Nk array. Rules as in expected_attention.h.
 // SPDX-License-Identifier: Apache-2.0

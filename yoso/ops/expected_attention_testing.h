@@ -179,9 +179,10 @@ inline std::vector<Shape> expected_attention_shapes() {
 // 16 bits differ from float in how rows are read and written, not in the weights; long sequences
 // differ from short ones in neither.
 inline std::vector<double> powers(const Shape& shape, DType dtype) {
-  const bool is_long = shape.batch * shape.query_heads * shape.queries * shape.keys > 100'000;
-  if (is_long && dtype != DType::kFloat32) return {};
-  if (is_long || size_of(dtype) == 2) return {8};
+  const int64_t pairs = shape.batch * shape.query_heads * shape.queries * shape.keys;
+  if (pairs > 100'000 && dtype != DType::kFloat32) return {};
+  if (pairs > 100'000 || size_of(dtype) == 2) return {8};
+  if (pairs > 10'000) return {8, 7.25};
   return {8, 1, 7.25, 0.5, 70};
 }
 

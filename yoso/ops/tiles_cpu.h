@@ -49,7 +49,8 @@ void transpose(const T* rows, int64_t row_stride, int64_t count, int64_t width, 
 }
 
 // x = p(x) = (1 - acos(x)/pi)^T for `count` (a multiple of kTileColumns) elements. In float, the
-// relative error is below T 2e-7, for any x in [-1, 1] as given.
+// relative error is below (T + 2) 2e-7 for every x in [-1, 1], taken as exact; a T that is no whole
+// number, or above 64, adds 2e-7 |log p|. The absolute error of the acos is below 3e-7.
 void collide(float* x, int64_t count, double code_bits);
 void collide(double* x, int64_t count, double code_bits);
 
