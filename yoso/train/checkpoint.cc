@@ -48,6 +48,13 @@ bool from_text(const std::string& text, Number& value) {
   const auto result = std::from_chars(text.data(), end, value);
   return result.ec == std::errc() && result.ptr == end;
 }
+// Counts: a file from elsewhere shall not send the run to before its start or beyond all steps.
+bool from_text(const std::string& text, int64_t& value) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, value);
+  return result.ec == std::errc() && result.ptr == end && value >= 0 && value <= kMost;
+}
 bool from_text(const std::string& text, bool& value) {
   value = text == "1";
   return value || text == "0";
@@ -138,7 +145,7 @@ Checkpoint::Checkpoint(const std::string& path) : path_(find_file(path)), file_(
   visit(
       [&](const char* key, auto& value) {
         if (!from_text(metadata(key), value))
-          fail(path_, ": ", key, " is \"", metadata(key), "\", expected a number");
+          fail(path_, ": ", key, " is \"", metadata(key), "\", expected a number from 0 on");
       },
       state_);
 }
@@ -180,9 +187,10 @@ void Checkpoint::load_run(torch::nn::Module& model, torch::optim::AdamW& optimiz
     if (file_.content().find("optimizer.step." + item.key()) == nullptr) continue;
     const auto like = [&](const std::string& name) {
       at::Tensor moment = tensor(name);
-      if (moment.sizes() != item.value().sizes())
-        fail(path_, ": tensor \"", name, "\" is ", moment.sizes(), ", expected ",
-             item.value().sizes());
+      if (moment.sizes() != item.value().sizes() ||
+          moment.scalar_type() != item.value().scalar_type())
+        fail(path_, ": tensor \"", name, "\" is ", moment.scalar_type(), " ", moment.sizes(),
+             ", expected ", item.value().scalar_type(), " ", item.value().sizes());
       return moment;
     };
     const at::Tensor step = tensor("optimizer.step." + item.key());

@@ -244,10 +244,13 @@ TEST_F(LoopTest, ACheckpointCutShortIsRefusedByName) {
     std::ofstream(last, std::ios::binary) << whole.substr(0, size);
     EXPECT_THAT(error_of(recipe, {.resume = true}), testing::StartsWith(last + ": ")) << size;
   }
-  std::string hostile = whole;
-  hostile.replace(hostile.find("\"step\":\"12\""), 11, "\"step\":\"1x\"");
-  std::ofstream(last, std::ios::binary) << hostile;
-  EXPECT_THAT(error_of(recipe, {.resume = true}), HasSubstr("step is \"1x\", expected a number"));
+  for (const std::string step : {"1x", "-1"}) {
+    std::string hostile = whole;
+    hostile.replace(hostile.find("\"step\":\"12\""), 11, "\"step\":\"" + step + "\"");
+    std::ofstream(last, std::ios::binary) << hostile;
+    EXPECT_THAT(error_of(recipe, {.resume = true}),
+                HasSubstr("step is \"" + step + "\", expected a number from 0"));
+  }
 }
 
 TEST_F(LoopTest, TheTaskAndTheRecipeHaveToAgree) {
