@@ -20,7 +20,7 @@ function(yoso_sweep_simd_levels test)
   foreach(level avx2 sse4 scalar)
     add_test(NAME ${test}.${level} COMMAND ${test} --gtest_brief=1)
     set_tests_properties(${test}.${level} PROPERTIES
-      ENVIRONMENT YOSO_SIMD=${level} TIMEOUT 600
+      ENVIRONMENT YOSO_SIMD=${level} TIMEOUT 1800
       SKIP_REGULAR_EXPRESSION "YOSO_SIMD: is ${level}, expected one of")
   endforeach()
 endfunction()

@@ -36,7 +36,7 @@ function(yoso_add_test name)
   if(YOSO_DEVELOPER)
     add_executable(${name} ${name}.cc)
     target_link_libraries(${name} PRIVATE ${ARGN} yoso_options GTest::gmock GTest::gtest_main)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 1800)
   endif()
 endfunction()
 
