@@ -3,14 +3,20 @@
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
-foreach(layer cpu ops)
+set(installed cpu ops)
+if(YOSO_CUDA)
+  list(APPEND installed cuda)
+endif()
+foreach(layer ${installed})
   set_target_properties(yoso_${layer} PROPERTIES EXPORT_NAME ${layer})
   target_compile_features(yoso_${layer} PUBLIC cxx_std_20)
 endforeach()
-install(TARGETS yoso_cpu yoso_ops EXPORT yoso)
-install(DIRECTORY yoso/core yoso/cpu yoso/ops DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/yoso
+list(TRANSFORM installed PREPEND yoso_)
+install(TARGETS ${installed} EXPORT yoso)
+install(DIRECTORY yoso/core yoso/cpu yoso/cuda yoso/ops DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/yoso
         FILES_MATCHING PATTERN "*.h"
-        PATTERN "*testing.h" EXCLUDE)
+        PATTERN "*testing.h" EXCLUDE
+        PATTERN "core/file.h" EXCLUDE)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/yoso)
 install(EXPORT yoso NAMESPACE yoso:: FILE yosoTargets.cmake DESTINATION ${package_dir})

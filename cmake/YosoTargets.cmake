@@ -12,9 +12,15 @@ endif()
 add_library(yoso_options INTERFACE)
 target_include_directories(yoso_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
 # Designated initialisers leave out what has a default: masks, offsets, scales.
-target_compile_options(yoso_options INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion
-                                              -Wno-missing-field-initializers
-                                              $<$<BOOL:${YOSO_WERROR}>:-Werror>)
+target_compile_options(yoso_options INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wno-sign-conversion;-Wno-missing-field-initializers>"
+  "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${YOSO_WERROR}>>:-Werror>")
+if(YOSO_CUDA)
+  # 554: BasicArray's conversion to itself, which its requires-clause rules out.
+  target_compile_options(yoso_options INTERFACE
+    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-diag-suppress=554;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers>"
+    "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${YOSO_WERROR}>>:-Werror=all-warnings>")
+endif()
 
 # yoso_add_library(ops SOURCES ... LINK ...): target yoso_ops, alias yoso::ops.
 function(yoso_add_library name)

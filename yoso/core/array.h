@@ -19,12 +19,12 @@ struct BasicArray {
   int64_t batch_stride = 0, head_stride = 0, row_stride = 0;
 
   template <class T>
-  auto* row(int64_t b, int64_t h, int64_t i) const {
+  constexpr auto* row(int64_t b, int64_t h, int64_t i) const {
     using Pointer = std::conditional_t<std::is_const_v<Void>, const T, T>;
     return static_cast<Pointer*>(data) + b * batch_stride + h * head_stride + i * row_stride;
   }
 
-  int64_t size() const { return batch * heads * rows * cols; }
+  constexpr int64_t size() const { return batch * heads * rows * cols; }
 
   operator BasicArray<const void>() const requires(!std::is_const_v<Void>) {
     return {data, dtype, batch, heads, rows, cols, batch_stride, head_stride, row_stride};
@@ -60,7 +60,7 @@ struct Rows {
   const bool* mask = nullptr;        // [batch, rows], true: real; null: all rows are real
   int64_t mask_stride = 0;           // elements from one batch entry of the mask to the next
 
-  int64_t count(int64_t batch) const { return offsets ? sequences : batch; }
+  constexpr int64_t count(int64_t batch) const { return offsets ? sequences : batch; }
 };
 
 // The rows of one sequence: batch entry, first row, number of rows, and its mask or null.
@@ -68,11 +68,11 @@ struct Sequence {
   int64_t batch, begin, rows;
   const bool* mask;
 
-  bool is_real(int64_t i) const { return mask == nullptr || mask[i]; }
+  constexpr bool is_real(int64_t i) const { return mask == nullptr || mask[i]; }
 };
 
 // `rows` is the row extent of the side's arrays.
-inline Sequence sequence(const Rows& side, int64_t b, int64_t rows) {
+constexpr Sequence sequence(const Rows& side, int64_t b, int64_t rows) {
   const int64_t batch = side.offsets ? 0 : b;
   const int64_t begin = side.offsets ? side.offsets[b] : 0;
   const int64_t count = side.offsets ? side.offsets[b + 1] - begin : rows;

@@ -74,11 +74,11 @@ template <class T>
 using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Widening to float is exact; narrowing rounds to nearest, ties to even, and keeps NaN a NaN.
-inline float to_float(float x) { return x; }
-inline double to_float(double x) { return x; }
-inline float to_float(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+constexpr float to_float(float x) { return x; }
+constexpr double to_float(double x) { return x; }
+constexpr float to_float(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 
-inline float to_float(Float16 x) {
+constexpr float to_float(Float16 x) {
   // Scaling by 2^112 moves the exponent bias from 15 to 127 and makes subnormals normal.
   const uint32_t magnitude = uint32_t{x.bits} & 0x7fffu;
   const uint32_t sign = (uint32_t{x.bits} & 0x8000u) << 16;
@@ -92,7 +92,7 @@ inline float to_float(Float16 x) {
 }
 
 template <class T, class From>
-T from_float(From x) {
+constexpr T from_float(From x) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(x));
     if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};

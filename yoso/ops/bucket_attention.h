@@ -19,8 +19,6 @@
 
 #include "yoso/core/array.h"
 
-struct CUstream_st;
-
 namespace yoso {
 
 struct BucketAttention {
@@ -43,7 +41,8 @@ namespace cpu {
 void bucket_attention(const BucketAttention& a);
 }
 namespace cuda {
-void bucket_attention(const BucketAttention& a, CUstream_st* stream);
+class Stream;  // yoso/cuda/stream.h
+void bucket_attention(const BucketAttention& a, Stream& stream);
 }
 
 }  // namespace yoso

@@ -22,8 +22,6 @@
 
 #include "yoso/core/array.h"
 
-struct CUstream_st;
-
 namespace yoso {
 
 enum class Gradient : uint8_t { kSurrogate, kTrue };
@@ -58,7 +56,8 @@ namespace cpu {
 void bucket_attention_grad(const BucketAttentionGrad& a);
 }
 namespace cuda {
-void bucket_attention_grad(const BucketAttentionGrad& a, CUstream_st* stream);
+class Stream;  // yoso/cuda/stream.h
+void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream);
 }
 
 }  // namespace yoso

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "yoso/cpu/parallel.h"
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/hash.h"
 #include "yoso/ops/testing.h"
 
@@ -160,7 +161,7 @@ TEST_P(BucketAttentionGradTest, SurrogateMatchesReference) {
   const Expected expected(Case(GetParam(), DType::kFloat64));
   for (DType dtype : kFloatTypes) {
     Case c(GetParam(), dtype);
-    cpu::bucket_attention_grad(c.args());
+    backend::bucket_attention_grad(c.args());
     EXPECT_TRUE(c.is_right(expected)) << name_of(dtype);
     EXPECT_TRUE(c.gaps_are_untouched()) << name_of(dtype);
   }
@@ -250,7 +251,7 @@ TEST(BucketAttentionGrad, EachScaleMayBeAbsent) {
       for (Tokens tokens : {kClusters, kIdentical}) {
         Case c({1, 2, 1, 65, 70, 4, 5, 16, 12, kRowsFirst, kRandom, tokens}, dtype, Numbers::kWhole,
                scales);
-        cpu::bucket_attention_grad(c.args());
+        backend::bucket_attention_grad(c.args());
         EXPECT_TRUE(c.is_right()) << name_of(dtype) << ", scales " << int{scales};
       }
     }
@@ -262,7 +263,7 @@ TEST(BucketAttentionGrad, SumsNormalNumbersInEveryType) {
     for (Tokens tokens : {kIid, kClusters, kIdentical}) {
       Case c({1, 2, 2, 127, 130, 9, 5, 48, 33, kRowsFirst, kRandom, tokens}, dtype,
              Numbers::kNormal);
-      cpu::bucket_attention_grad(c.args());
+      backend::bucket_attention_grad(c.args());
       EXPECT_TRUE(c.is_right()) << name_of(dtype) << " " << name_of(tokens);
     }
   }
@@ -280,7 +281,7 @@ TEST(BucketAttentionGrad, GradientsMayBeAnotherTypeThanRows) {
           for (Buffer* x : {&c.queries, &c.keys})
             x->fill([](int64_t, int64_t, int64_t i, int64_t k) { return i % 9 == k; });
         }
-        cpu::bucket_attention_grad(c.args());
+        backend::bucket_attention_grad(c.args());
         if (gradient == Gradient::kSurrogate) {
           EXPECT_TRUE(c.is_right()) << name_of(dtype) << " to " << name_of(grad_dtype);
         } else {
@@ -312,7 +313,7 @@ TEST(BucketAttentionGrad, OneBucketIsAProductOfMatrices) {
   for (Shape shape : kSizes) {
     shape.tokens = kIdentical;
     Case c(shape, DType::kFloat32, Numbers::kWhole, kNoScale);
-    cpu::bucket_attention_grad(c.args());
+    backend::bucket_attention_grad(c.args());
     const auto product = [&](const Buffer& left, const Buffer& right) {
       std::vector<double> sum(static_cast<size_t>(left.cols() * right.cols()));
       for (int64_t j = 0; j < left.rows(); ++j)
@@ -355,7 +356,7 @@ TEST(BucketAttentionGrad, TrueSlopeHasTheValuesOfTheFormula) {
   const struct {
     double x, slope;
   } kGolden[] = {{0, 0.0111906}, {0.5, 0.129072}, {0.9, 1.90224}, {0.99, 14.0443}};
-  for (auto* run : {reference::bucket_attention_grad, cpu::bucket_attention_grad}) {
+  for (auto* run : {reference::bucket_attention_grad, backend::bucket_attention_grad}) {
     for (const auto& golden : kGolden) {
       Case c({1, 1, 1, 1, 1, 1, 9, 2, 1, kDense, kNone, kIdentical}, DType::kFloat64,
              Numbers::kWhole, kNoScale);
@@ -444,7 +445,7 @@ TEST_P(TrueGradientTest, MatchesReference) {
   for (DType dtype : kFloatTypes) {
     Case c(GetParam(), dtype, Numbers::kUnit);
     c.gradient = Gradient::kTrue;
-    cpu::bucket_attention_grad(c.args());
+    backend::bucket_attention_grad(c.args());
     EXPECT_TRUE(true_gradient_is_right(c)) << name_of(dtype);
     EXPECT_TRUE(c.gaps_are_untouched()) << name_of(dtype);
   }
@@ -481,7 +482,7 @@ TEST(BucketAttentionGrad, TrueSlopeIsFiniteAtItsPoles) {
         c.gradient = Gradient::kTrue;
         c.queries.fill([&](auto, auto, auto, int64_t k) { return k == 1 ? length : 0.0; });
         c.keys.fill([](auto, auto, auto, int64_t k) { return k == 1; });
-        cpu::bucket_attention_grad(c.args());
+        backend::bucket_attention_grad(c.args());
         EXPECT_TRUE(true_gradient_is_right(c)) << name_of(dtype) << " T" << bits << " " << length;
       }
     }
@@ -512,7 +513,7 @@ TEST_P(BucketAttentionGradBatch, PaddedRaggedAndAloneGiveTheSameBits) {
     padded.gradient = gradient;
     padded.query_side = Side::padded(127, query_lengths);
     padded.key_side = Side::padded(130, key_lengths);
-    cpu::bucket_attention_grad(padded.args());
+    backend::bucket_attention_grad(padded.args());
 
     Shape ragged_shape = shape;
     ragged_shape.batch = 1;
@@ -529,7 +530,7 @@ TEST_P(BucketAttentionGradBatch, PaddedRaggedAndAloneGiveTheSameBits) {
       first_query += query_lengths[b];
       first_key += key_lengths[b];
     }
-    cpu::bucket_attention_grad(ragged.args());
+    backend::bucket_attention_grad(ragged.args());
 
     first_query = first_key = 0;
     for (size_t b = 0; b < 4; ++b) {
@@ -542,7 +543,7 @@ TEST_P(BucketAttentionGradBatch, PaddedRaggedAndAloneGiveTheSameBits) {
       Case alone(alone_shape, dtype, Numbers::kNormal);
       alone.gradient = gradient;
       copy_sequence(padded, entry, alone, 0, num_queries, 0, num_keys);
-      cpu::bucket_attention_grad(alone.args());
+      backend::bucket_attention_grad(alone.args());
       EXPECT_TRUE(
           equal(slice_rows(padded.out.query_grad, entry, 0, num_queries), alone.out.query_grad))
           << b;
@@ -576,12 +577,12 @@ TEST_P(BucketAttentionGradBatch, AnyNumberOfThreadsGivesTheSameBits) {
     cpu::set_num_threads(1);
     Case one(shape, dtype, Numbers::kNormal);
     one.gradient = gradient;
-    cpu::bucket_attention_grad(one.args());
+    backend::bucket_attention_grad(one.args());
     for (int64_t count : {1, 2, 5}) {
       cpu::set_num_threads(count);
       Case again(shape, dtype, Numbers::kNormal);
       again.gradient = gradient;
-      cpu::bucket_attention_grad(again.args());
+      backend::bucket_attention_grad(again.args());
       EXPECT_TRUE(equal(again.out.query_grad, one.out.query_grad)) << count << name_of(shape);
       EXPECT_TRUE(equal(again.out.key_grad, one.out.key_grad)) << count << name_of(shape);
     }
@@ -634,12 +635,12 @@ TEST(BucketAttentionGrad, ApproachesTheExpectationAsHashesGrow) {
       Hash hash{x.array(), codes.array(), bits, Projection::kGaussian, nullptr, 1};
       const std::vector<float> projections = draw_projections(hash.shape(), 1, seed);
       hash.projections = projections.data();
-      cpu::hash(hash);
+      backend::hash(hash);
       return codes;
     };
     c.query_codes = codes_of(c.queries);
     c.key_codes = codes_of(c.keys);
-    cpu::bucket_attention_grad(c.args());
+    backend::bucket_attention_grad(c.args());
     double square = 0;
     c.out.query_grad.for_each([&](auto... at) {
       square += std::pow(c.out.query_grad.at(at...) - expected.query_grad.at(at...), 2);
@@ -724,7 +725,7 @@ TEST(BucketAttentionGradCheck, SaysWhatIsWrong) {
        }},
   };
   for (const auto& mistake : kMistakes) {
-    for (auto* run : {reference::bucket_attention_grad, cpu::bucket_attention_grad}) {
+    for (auto* run : {reference::bucket_attention_grad, backend::bucket_attention_grad}) {
       Case c({1, 4, 2, 5, 7, 3, 2, 8, 6}, DType::kFloat32);
       BucketAttentionGrad a = c.args();
       mistake.spoil(a);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "yoso/cpu/parallel.h"
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/hash.h"
 #include "yoso/ops/testing.h"
 
@@ -80,7 +81,7 @@ TEST_P(BucketAttentionTest, MatchesReference) {
   const Buffer magnitude = wide.reference_of(wide.values.magnitudes());
   for (DType dtype : kFloatTypes) {
     Case c(GetParam(), dtype);
-    cpu::bucket_attention(c.args());
+    backend::bucket_attention(c.args());
     EXPECT_TRUE(c.is_right(Numbers::kWhole, expected, magnitude)) << name_of(dtype);
     EXPECT_TRUE(c.out.gaps_are_untouched()) << name_of(dtype);
   }
@@ -159,7 +160,7 @@ TEST(BucketAttention, SumsNormalValuesInEveryType) {
   for (DType dtype : kFloatTypes) {
     Case c({2, 2, 2, 127, 130, 9, 5, 1, 64, kRowsFirst, kRandom, kClusters}, dtype,
            Numbers::kNormal);
-    cpu::bucket_attention(c.args());
+    backend::bucket_attention(c.args());
     EXPECT_TRUE(c.is_right(Numbers::kNormal)) << name_of(dtype);
   }
 }
@@ -167,7 +168,7 @@ TEST(BucketAttention, SumsNormalValuesInEveryType) {
 // 17 tables of 65,536 buckets and 64 columns are 272 MiB of floats: more than need fit at once.
 TEST(BucketAttention, SumsByManyLargeTables) {
   Case c({1, 1, 1, 3, 2100, 17, 16, 1, 64, kDense, kNone, kIdentical}, DType::kFloat32);
-  cpu::bucket_attention(c.args());
+  backend::bucket_attention(c.args());
   EXPECT_TRUE(c.is_right(Numbers::kWhole));
 }
 
@@ -176,7 +177,7 @@ TEST(BucketAttention, OutputMayBeAnotherTypeThanValues) {
   for (DType dtype : kTypes) {
     for (DType out_dtype : kTypes) {
       Case c({1, 2, 2, 33, 31, 3, 2, 1, 33}, dtype, out_dtype, Numbers::kNormal);
-      cpu::bucket_attention(c.args());
+      backend::bucket_attention(c.args());
       EXPECT_TRUE(c.is_right(Numbers::kNormal)) << name_of(dtype) << " to " << name_of(out_dtype);
     }
   }
@@ -189,7 +190,7 @@ TEST(BucketAttention, SumsTheBucketsOfThePapersFigure) {
   // Value j is 2^j, so that a sum names its terms: v0 + v1 + v5, v3, v4 + v6, ...
   const float values[] = {1, 2, 4, 8, 16, 32, 64, 128};
   const float expected[] = {35, 8, 80, 8, 8, 132, 35, 80};
-  for (auto* run : {reference::bucket_attention, cpu::bucket_attention}) {
+  for (auto* run : {reference::bucket_attention, backend::bucket_attention}) {
     float out[8] = {};
     BucketAttention a;
     a.query_codes = dense(query_codes, 1, 1, 1, 8);
@@ -207,7 +208,7 @@ TEST(BucketAttention, IsLinearInValues) {
   Case x({1, 2, 2, 33, 31, 4, 2, 1, 9}, DType::kFloat32), y = x, sum = x;
   fill_whole(y.values, 8);
   sum.values.fill([&](auto... at) { return 2 * x.values.at(at...) - 3 * y.values.at(at...); });
-  for (Case* c : {&x, &y, &sum}) cpu::bucket_attention(c->args());
+  for (Case* c : {&x, &y, &sum}) backend::bucket_attention(c->args());
   Buffer expected = sum.out;
   expected.fill([&](auto... at) { return 2 * x.out.at(at...) - 3 * y.out.at(at...); });
   EXPECT_TRUE(equal(sum.out, expected));
@@ -218,7 +219,7 @@ TEST(BucketAttention, SwappingRolesIsTheAdjoint) {
   for (const Shape& shape : {Shape{2, 2, 2, 33, 31, 4, 3, 1, 9, kDense, kRandom},
                              Shape{1, 4, 2, 33, 31, 4, 3, 1, 9, kDense, kTail, kClusters}}) {
     Case c(shape, DType::kFloat64);
-    cpu::bucket_attention(c.args());
+    backend::bucket_attention(c.args());
     Buffer w(DType::kFloat64, shape.batch, shape.query_heads, shape.queries, shape.value_width);
     fill_whole(w, 9);
     Buffer pulled(DType::kFloat64, shape.batch, shape.key_heads, shape.keys, shape.value_width);
@@ -227,7 +228,7 @@ TEST(BucketAttention, SwappingRolesIsTheAdjoint) {
     std::swap(adjoint.query_rows, adjoint.key_rows);
     adjoint.values = std::as_const(w).array();
     adjoint.out = pulled.array();
-    cpu::bucket_attention(adjoint);
+    backend::bucket_attention(adjoint);
 
     // Whole numbers over M = 4: exact.
     double left = 0, right = 0;
@@ -248,8 +249,8 @@ TEST(BucketAttention, OrderOfKeysChangesNothing) {
   });
   turned.values.fill(
       [&](int64_t b, int64_t h, int64_t j, int64_t v) { return c.values.at(b, h, other(j), v); });
-  cpu::bucket_attention(c.args());
-  cpu::bucket_attention(turned.args());
+  backend::bucket_attention(c.args());
+  backend::bucket_attention(turned.args());
   EXPECT_TRUE(equal(turned.out, c.out));
 }
 
@@ -258,7 +259,7 @@ TEST(BucketAttention, MaskedQueriesAndQueriesWithoutKeysGiveZeros) {
   c.key_codes.fill([](auto...) { return 0; });
   c.query_codes.fill([](int64_t, int64_t, int64_t, int64_t i) { return i % 2; });
   c.values.fill([](auto...) { return 1; });
-  cpu::bucket_attention(c.args());
+  backend::bucket_attention(c.args());
   c.out.for_each([&](int64_t b, int64_t h, int64_t i, int64_t v) {
     const bool meets = c.query_side.is_real(b, i) && i % 2 == 0;
     EXPECT_EQ(c.out.at(b, h, i, v) > 0, meets) << i;
@@ -275,7 +276,7 @@ TEST(BucketAttention, InputsMayBeBroadcastAndReversed) {
   a.values.data = a.values.row<float>(0, 0, 6);
   a.values.row_stride *= -1;
   a.values.batch_stride = 0;
-  cpu::bucket_attention(a);
+  backend::bucket_attention(a);
   Buffer copied = c.values;
   copied.fill(
       [&](int64_t, int64_t h, int64_t i, int64_t v) { return c.values.at(0, h, 6 - i, v); });
@@ -293,7 +294,7 @@ TEST_P(BucketAttentionBatch, PaddedRaggedAndAloneGiveTheSameBits) {
     Case padded(shape, GetParam(), Numbers::kNormal);
     padded.query_side = Side::padded(127, query_lengths);
     padded.key_side = Side::padded(130, key_lengths);
-    cpu::bucket_attention(padded.args());
+    backend::bucket_attention(padded.args());
 
     Shape ragged_shape = shape;
     ragged_shape.batch = 1;
@@ -311,7 +312,7 @@ TEST_P(BucketAttentionBatch, PaddedRaggedAndAloneGiveTheSameBits) {
       first_query += query_lengths[b];
       first_key += key_lengths[b];
     }
-    cpu::bucket_attention(ragged.args());
+    backend::bucket_attention(ragged.args());
 
     first_query = 0;
     for (size_t b = 0; b < 4; ++b) {
@@ -324,7 +325,7 @@ TEST_P(BucketAttentionBatch, PaddedRaggedAndAloneGiveTheSameBits) {
       copy_cols(padded.query_codes, entry, 0, alone.query_codes, 0, 0, query_lengths[b]);
       copy_cols(padded.key_codes, entry, 0, alone.key_codes, 0, 0, key_lengths[b]);
       copy_rows(padded.values, entry, 0, alone.values, 0, 0, key_lengths[b]);
-      cpu::bucket_attention(alone.args());
+      backend::bucket_attention(alone.args());
       EXPECT_TRUE(equal(slice_rows(padded.out, entry, 0, query_lengths[b]), alone.out)) << b;
       EXPECT_TRUE(equal(slice_rows(ragged.out, 0, first_query, query_lengths[b]), alone.out)) << b;
       first_query += query_lengths[b];
@@ -341,11 +342,11 @@ TEST_P(BucketAttentionBatch, AnyNumberOfThreadsGivesTheSameBits) {
                              Shape{5, 4, 2, 127, 130, 9, 5, 1, 33, kGaps, kTail, kClusters}}) {
     cpu::set_num_threads(1);
     Case one(shape, GetParam(), Numbers::kNormal);
-    cpu::bucket_attention(one.args());
+    backend::bucket_attention(one.args());
     for (int64_t count : {1, 2, 5}) {
       cpu::set_num_threads(count);
       Case again(shape, GetParam(), Numbers::kNormal);
-      cpu::bucket_attention(again.args());
+      backend::bucket_attention(again.args());
       EXPECT_TRUE(equal(again.out, one.out)) << count << " threads, " << name_of(shape);
     }
   }
@@ -360,7 +361,7 @@ TEST(BucketAttention, SumsManyTokens) {
   const int64_t n = 65537;
   for (Tokens tokens : {kIid, kClusters}) {
     Case c({1, 1, 1, n, n, 4, 9, 1, 3, kDense, kRandom, tokens}, DType::kFloat32);
-    cpu::bucket_attention(c.args());
+    backend::bucket_attention(c.args());
     Buffer expected = c.out.widened(), magnitude = expected;
     expected.fill([](auto...) { return 0; });
     magnitude.fill([](auto...) { return 0; });
@@ -401,7 +402,7 @@ TEST(BucketAttention, StaysAccurateWhenAllTokensAreAlike) {
   }
   const double bound = 1157 * 0x1p-24;
   ASSERT_GT(std::abs(one_by_one - sum[0]), bound * sum[0]) << "the test would see nothing";
-  cpu::bucket_attention(c.args());
+  backend::bucket_attention(c.args());
   Buffer expected = c.out.widened();
   expected.fill([&](int64_t, int64_t, int64_t, int64_t v) { return sum[v]; });
   EXPECT_TRUE(close(c.out, expected, expected, bound));
@@ -442,15 +443,15 @@ TEST(BucketAttention, ApproachesTheExpectationAsHashesGrow) {
     Hash hash{std::as_const(x).array(), codes.array(), bits, Projection::kGaussian, nullptr, 1};
     const std::vector<float> projections = draw_projections(hash.shape(), 1, seed);
     hash.projections = projections.data();
-    cpu::hash(hash);
+    backend::hash(hash);
     const Buffer query_codes = slice_cols(codes, 0, 0, n), key_codes = slice_cols(codes, 0, n, n);
-    cpu::bucket_attention({query_codes.array(),
-                           key_codes.array(),
-                           std::as_const(values).array(),
-                           out.array(),
-                           bits,
-                           {},
-                           {}});
+    backend::bucket_attention({query_codes.array(),
+                               key_codes.array(),
+                               std::as_const(values).array(),
+                               out.array(),
+                               bits,
+                               {},
+                               {}});
     double square = 0;
     for (int64_t i = 0; i < n; ++i) square += std::pow(out.at(0, 0, i, 0) - expected[i], 2);
     return std::sqrt(square / expected_square);
@@ -523,7 +524,7 @@ TEST(BucketAttentionCheck, SaysWhatIsWrong) {
        [](BucketAttention& a) { a.out.data = nullptr; }},
   };
   for (const auto& mistake : kMistakes) {
-    for (auto* run : {reference::bucket_attention, cpu::bucket_attention}) {
+    for (auto* run : {reference::bucket_attention, backend::bucket_attention}) {
       Case c({1, 4, 2, 5, 7, 3, 2, 1, 6}, DType::kFloat32);
       BucketAttention a = c.args();
       mistake.spoil(a);
@@ -574,11 +575,11 @@ TEST(BucketAttentionCheck, SaysWhatIsWrongWithOffsets) {
     Case c({1, 2, 2, 5, 7, 3, 2, 1, 6, kDense, kNone, kIid, {2, 3}, {4, 3}}, DType::kFloat32);
     BucketAttention a = c.args();
     mistake.spoil(a);
-    EXPECT_EQ(message_of([&] { cpu::bucket_attention(a); }), mistake.message);
+    EXPECT_EQ(message_of([&] { backend::bucket_attention(a); }), mistake.message);
   }
   // Offsets of a batch.
   Case c({2, 2, 2, 5, 7, 3, 2, 1, 6, kDense, kNone, kIid, {2, 3}, {4, 3}}, DType::kFloat32);
-  EXPECT_EQ(message_of([&] { cpu::bucket_attention(c.args()); }),
+  EXPECT_EQ(message_of([&] { backend::bucket_attention(c.args()); }),
             "bucket_attention: batch is 2, expected 1 with query_rows.offsets (ragged sequences)");
 }
 

@@ -10,8 +10,6 @@
 
 #include "yoso/core/array.h"
 
-struct CUstream_st;
-
 namespace yoso {
 
 struct ExpectedAttention {
@@ -41,7 +39,8 @@ namespace cpu {
 void expected_attention(const ExpectedAttention& a);
 }
 namespace cuda {
-void expected_attention(const ExpectedAttention& a, CUstream_st* stream);
+class Stream;  // yoso/cuda/stream.h
+void expected_attention(const ExpectedAttention& a, Stream& stream);
 }
 
 }  // namespace yoso

@@ -43,7 +43,8 @@ namespace cpu {
 void expected_attention_grad(const ExpectedAttentionGrad& a);
 }
 namespace cuda {
-void expected_attention_grad(const ExpectedAttentionGrad& a, CUstream_st* stream);
+class Stream;  // yoso/cuda/stream.h
+void expected_attention_grad(const ExpectedAttentionGrad& a, Stream& stream);
 }
 
 }  // namespace yoso

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "yoso/cpu/parallel.h"
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/expected_attention_testing.h"
 
 namespace yoso {
@@ -45,7 +46,7 @@ struct Grads {
 
 Grads run(const Inputs& in, double code_bits, Gradient gradient) {
   Grads grads(in);
-  cpu::expected_attention_grad(grads.args(in, code_bits, gradient));
+  backend::expected_attention_grad(grads.args(in, code_bits, gradient));
   return grads;
 }
 
@@ -124,16 +125,16 @@ TEST(ExpectedAttentionGrad, MatchesTheWorkedExample) {
   const double golden_keys[] = {2, .125, .0883883476, .7212008476, -.2144743114, .1379941186};
   const double golden_values[] = {1.0625,    .37890625,   .3203125,
                                   .37890625, .7038340719, 1.1770496083};
-  for (const auto backend : {reference::expected_attention_grad, cpu::expected_attention_grad}) {
+  for (const auto run : {reference::expected_attention_grad, backend::expected_attention_grad}) {
     double query_grad[6], key_grad[6], value_grad[6];
-    backend({.queries = dense(queries, 1, 1, 3, 2),
-             .keys = dense(keys, 1, 1, 3, 2),
-             .values = dense(values, 1, 1, 3, 2),
-             .out_grad = dense(out_grad, 1, 1, 3, 2),
-             .query_grad = dense(query_grad, 1, 1, 3, 2),
-             .key_grad = dense(key_grad, 1, 1, 3, 2),
-             .value_grad = dense(value_grad, 1, 1, 3, 2),
-             .code_bits = 4});
+    run({.queries = dense(queries, 1, 1, 3, 2),
+         .keys = dense(keys, 1, 1, 3, 2),
+         .values = dense(values, 1, 1, 3, 2),
+         .out_grad = dense(out_grad, 1, 1, 3, 2),
+         .query_grad = dense(query_grad, 1, 1, 3, 2),
+         .key_grad = dense(key_grad, 1, 1, 3, 2),
+         .value_grad = dense(value_grad, 1, 1, 3, 2),
+         .code_bits = 4});
     for (int k = 0; k < 6; ++k) {
       EXPECT_NEAR(query_grad[k], golden_queries[k], 1e-10) << k;
       EXPECT_NEAR(key_grad[k], golden_keys[k], 1e-10) << k;
@@ -193,7 +194,7 @@ TEST_P(ExpectedAttentionGradTable, MatchesReference) {
     for (const Gradient gradient : kGradients) {
       for (const double code_bits : powers(shape, dtype)) {
         Grads grads(inputs, shape.layout), expected(wide), bounds(wide);
-        cpu::expected_attention_grad(grads.args(inputs, code_bits, gradient));
+        backend::expected_attention_grad(grads.args(inputs, code_bits, gradient));
         reference::expected_attention_grad(expected.args(wide, code_bits, gradient));
         for (Buffer* x : {&bounds.queries, &bounds.keys, &bounds.values}) x->fill(zero);
         add_bounds(wide, unit_roundoff(accumulator(dtype)), code_bits, gradient, bounds);
@@ -220,7 +221,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ExpectedAttentionGradTable,
 double loss(const Inputs& in, double code_bits) {
   Buffer out(DType::kFloat64, in.queries.batch(), in.queries.heads(), in.queries.rows(),
              in.values.cols());
-  cpu::expected_attention(in.forward(out, code_bits));
+  backend::expected_attention(in.forward(out, code_bits));
   double sum = 0;
   out.for_each([&](int64_t b, int64_t h, int64_t i, int64_t v) {
     if (in.query_side.is_real(b, i)) sum += in.out_grad.at(b, h, i, v) * out.at(b, h, i, v);
@@ -371,7 +372,7 @@ TEST(ExpectedAttentionGrad, NamesWhatIsWrong) {
   const auto message = [&](const std::function<void(ExpectedAttentionGrad&)>& change) {
     ExpectedAttentionGrad a = grads.args(in, 8, Gradient::kSurrogate);
     change(a);
-    return message_of([&] { cpu::expected_attention_grad(a); });
+    return message_of([&] { backend::expected_attention_grad(a); });
   };
   using A = ExpectedAttentionGrad;
   EXPECT_EQ(message([](A&) {}), "no error");

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "yoso/cpu/parallel.h"
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/expected_attention_testing.h"
 
 namespace yoso {
@@ -22,7 +23,7 @@ Buffer empty_out(const Inputs& in, Layout layout = Layout::kDense) {
 
 Buffer run(const Inputs& inputs, double code_bits) {
   Buffer out = empty_out(inputs);
-  cpu::expected_attention(inputs.forward(out, code_bits));
+  backend::expected_attention(inputs.forward(out, code_bits));
   return out;
 }
 
@@ -70,11 +71,11 @@ TEST(ExpectedAttention, KeepsRelativeAccuracyOfSmallWeights) {
   std::vector<float> queries(cosines), out(cosines.size());
   const float one = 1;
   for (const double code_bits : {1.0, 8.0, 8.5}) {
-    cpu::expected_attention({.queries = dense<const float>(queries.data(), 1, 1, n, 1),
-                             .keys = dense(&one, 1, 1, 1, 1),
-                             .values = dense(&one, 1, 1, 1, 1),
-                             .out = dense(out.data(), 1, 1, n, 1),
-                             .code_bits = code_bits});
+    backend::expected_attention({.queries = dense<const float>(queries.data(), 1, 1, n, 1),
+                                 .keys = dense(&one, 1, 1, 1, 1),
+                                 .values = dense(&one, 1, 1, 1, 1),
+                                 .out = dense(out.data(), 1, 1, n, 1),
+                                 .code_bits = code_bits});
     for (int64_t i = 0; i < n; ++i) {
       const double p = reference::collision_probability(cosines[i], code_bits);
       const double allowed =
@@ -100,14 +101,14 @@ TEST(ExpectedAttention, MatchesTheWorkedExample) {
                       .values = dense(identity, 1, 1, 3, 3),
                       .out = dense(out, 1, 1, 3, 3),
                       .code_bits = 4};
-  for (const auto backend : {reference::expected_attention, cpu::expected_attention}) {
+  for (const auto run : {reference::expected_attention, backend::expected_attention}) {
     a.values = dense(identity, 1, 1, 3, 3);
     a.out = dense(out, 1, 1, 3, 3);
-    backend(a);
+    run(a);
     for (int k = 0; k < 9; ++k) EXPECT_NEAR(out[k], weights[k], 1e-10) << k;
     a.values = dense(values, 1, 1, 3, 2);
     a.out = dense(out, 1, 1, 3, 2);
-    backend(a);
+    run(a);
     for (int k = 0; k < 6; ++k) EXPECT_NEAR(out[k], golden[k], 1e-10) << k;
   }
 }
@@ -122,7 +123,7 @@ TEST_P(ExpectedAttentionTable, MatchesReference) {
     const double u = unit_roundoff(accumulator(dtype));
     for (const double code_bits : powers(shape, dtype)) {
       Buffer out = empty_out(inputs, shape.layout), expected = empty_out(wide);
-      cpu::expected_attention(inputs.forward(out, code_bits));
+      backend::expected_attention(inputs.forward(out, code_bits));
       reference::expected_attention(wide.forward(expected, code_bits));
       Buffer bounds = empty_out(wide);
       bounds.fill([](int64_t, int64_t, int64_t, int64_t) { return 0; });
@@ -226,7 +227,7 @@ TEST(ExpectedAttention, NamesWhatIsWrong) {
   const auto message = [&](const std::function<void(ExpectedAttention&)>& change) {
     ExpectedAttention a = in.forward(out, 8);
     change(a);
-    return message_of([&] { cpu::expected_attention(a); });
+    return message_of([&] { backend::expected_attention(a); });
   };
   using A = ExpectedAttention;
   EXPECT_EQ(message([](A& a) { a.code_bits = 0; }),
@@ -268,7 +269,7 @@ TEST(ExpectedAttention, NamesWhatIsWrong) {
               Buffer rows = empty_out(one);
               ExpectedAttention a = one.forward(rows, 8);
               a.query_rows = a.key_rows = {.offsets = offsets, .sequences = 3};
-              cpu::expected_attention(a);
+              backend::expected_attention(a);
             }),
             "expected_attention: query_rows.offsets[2] is 2, expected at least offsets[1] = 3");
   out.for_each([&](int64_t b, int64_t h, int64_t i, int64_t v) {

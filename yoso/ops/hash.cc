@@ -2,12 +2,10 @@
 #include "yoso/ops/hash.h"
 
 #include <bit>
-#include <cmath>
-#include <numbers>
 
 #include "yoso/core/check.h"
-#include "yoso/core/random.h"
 #include "yoso/ops/check_rows.h"
+#include "yoso/ops/projection_number.h"
 
 namespace yoso {
 
@@ -31,24 +29,8 @@ std::vector<float> draw_projections(const ProjectionShape& shape, int64_t heads,
   std::vector<float> numbers(static_cast<size_t>(heads * count));
   for (int64_t h = 0; h < heads; ++h) {
     float* out = numbers.data() + h * count;
-    const uint64_t stream = static_cast<uint64_t>(h);
-    if (shape.projection == Projection::kHadamard) {
-      for (int64_t i = 0; i < count; ++i) {
-        const auto words = random_block(seed, stream, static_cast<uint64_t>(i / 128));
-        out[i] = words[static_cast<size_t>(i / 32 % 4)] >> (i % 32) & 1 ? -1.0f : 1.0f;
-      }
-      continue;
-    }
-    // Box-Muller, four normals from the four words of a block.
-    for (int64_t i = 0; i < count; i += 4) {
-      const auto words = random_block(seed, stream, static_cast<uint64_t>(i / 4));
-      for (int64_t k = 0; k < 4 && i + k < count; ++k) {
-        const size_t pair = static_cast<size_t>(k / 2 * 2);
-        const double u = (words[pair] + 1.0) * 0x1p-32;
-        const double angle = 2.0 * std::numbers::pi * words[pair + 1] * 0x1p-32;
-        const double radius = std::sqrt(-2.0 * std::log(u));
-        out[i + k] = static_cast<float>(radius * (k % 2 ? std::sin(angle) : std::cos(angle)));
-      }
+    for (int64_t i = 0; i < count; ++i) {
+      out[i] = projection_number(shape.projection, seed, static_cast<uint64_t>(h), i);
     }
   }
   return numbers;

@@ -21,13 +21,12 @@
 
 #include "yoso/core/array.h"
 
-struct CUstream_st;
-
 namespace yoso {
 
 enum class Projection : uint8_t { kHadamard, kGaussian };
 
-// The numbers of one projection, for every head: signs of +-1 or standard normals.
+// The numbers of one projection, for every head: signs of +-1, or standard normals
+// rounded to bfloat16.
 //   kHadamard: [heads, parts, 3, d], parts = ceil(M / floor(d / T))
 //   kGaussian: [heads, M * T, D]
 struct ProjectionShape {
@@ -70,7 +69,12 @@ namespace cpu {
 void hash(const Hash& a);
 }
 namespace cuda {
-void hash(const Hash& a, CUstream_st* stream);
-}
+class Stream;  // yoso/cuda/stream.h
+
+// On the GPU: a.projections too. Takes float, bfloat16 and half.
+void hash(const Hash& a, Stream& stream);
+// The same numbers as above, on the GPU; they live as long as `stream`.
+float* draw_projections(const ProjectionShape& shape, int64_t heads, uint64_t seed, Stream& stream);
+}  // namespace cuda
 
 }  // namespace yoso

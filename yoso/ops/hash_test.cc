@@ -7,6 +7,7 @@
 #include <set>
 
 #include "yoso/cpu/parallel.h"
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/testing.h"
 
 namespace yoso {
@@ -73,7 +74,7 @@ TEST_P(HashTest, WholeNumbersGiveTheCodesOfTheReference) {
       Random random(3, 3);
       for (float& number : c.projections) number = static_cast<float>(random.below(5)) - 2.0f;
     }
-    cpu::hash(c.args());
+    backend::hash(c.args());
     EXPECT_TRUE(equal(c.codes, c.reference_codes())) << name_of(dtype);
     EXPECT_TRUE(c.codes.gaps_are_untouched()) << name_of(dtype);
   }
@@ -86,7 +87,7 @@ TEST(Hash, WholeNumbersGiveTheCodesOfTheReferenceAtEverySize) {
       for (int64_t rows = 1; rows <= 35; ++rows) {
         Case c({kHadamard, 1, 1, 1, rows, width, 5, 3}, dtype);
         fill_whole(c.x, 2);
-        cpu::hash(c.args());
+        backend::hash(c.args());
         ASSERT_TRUE(equal(c.codes, c.reference_codes())) << name_of(c.shape) << name_of(dtype);
       }
     }
@@ -94,7 +95,7 @@ TEST(Hash, WholeNumbersGiveTheCodesOfTheReferenceAtEverySize) {
       for (int64_t hashes : {1, 2, 7, 8, 9, 31, 32, 33, 64}) {
         Case c({kHadamard, 1, 1, 1, 19, 24, hashes, bits}, dtype);
         fill_whole(c.x, 2);
-        cpu::hash(c.args());
+        backend::hash(c.args());
         ASSERT_TRUE(equal(c.codes, c.reference_codes())) << name_of(c.shape) << name_of(dtype);
       }
     }
@@ -149,7 +150,7 @@ TEST_P(HashTest, BitsAreSignsOfProjections) {
   for (DType dtype : kFloatTypes) {
     Case c(GetParam(), dtype);
     fill_normal(c.x, 2);
-    cpu::hash(c.args());
+    backend::hash(c.args());
     const double u = unit_roundoff(accumulator(dtype)), d = double(c.args().shape().padded_width());
     const double width = double(c.shape.width);
     const double margin = c.shape.projection == kHadamard ? 3 * std::log2(d) * u * std::pow(d, 1.5)
@@ -240,7 +241,7 @@ TEST(Hash, RotatesByKnownSigns) {
     int64_t hashes, bits;
     uint8_t codes[8];
   } kCases[] = {{2, 3, {3, 1}}, {2, 4, {11, 4}}, {8, 1, {1, 1, 0, 1, 0, 0, 1, 0}}};
-  for (auto* run : {reference::hash, cpu::hash}) {
+  for (auto* run : {reference::hash, backend::hash}) {
     for (const auto& c : kCases) {
       uint8_t codes[8] = {};
       run({dense(x, 1, 1, 1, 8), dense(codes, 1, 1, c.hashes, 1), c.bits, kHadamard, signs, 1});
@@ -254,7 +255,7 @@ TEST(Hash, RotatesByKnownSigns) {
 TEST(Hash, ZeroGivesZero) {
   const float x[] = {1, 2, 3, 4, 5, 6, 7, 8}, negative[] = {-1, -2, -3, -4, -5, -6, -7, -8};
   const std::vector<float> signs(24, 1.0f);
-  for (auto* run : {reference::hash, cpu::hash}) {
+  for (auto* run : {reference::hash, backend::hash}) {
     uint8_t code = 0xff;
     run({dense(x, 1, 1, 1, 8), dense(&code, 1, 1, 1, 1), 8, kHadamard, signs.data(), 1});
     EXPECT_EQ(code, 0b00000001);
@@ -268,7 +269,7 @@ TEST(Hash, RowsOfZerosGiveZero) {
     for (double zero : {0.0, -0.0}) {
       Case c({projection, 1, 2, 2, 33, 20, 9, 11}, DType::kFloat32);
       c.x.fill([&](auto...) { return zero; });
-      cpu::hash(c.args());
+      backend::hash(c.args());
       c.codes.for_each([&](auto... at) { ASSERT_EQ(c.codes.at(at...), 0); });
     }
   }
@@ -279,7 +280,7 @@ TEST(Hash, ScalingByPowersOfTwoChangesNothing) {
     for (DType dtype : kFloatTypes) {
       Case c({projection, 1, 2, 2, 33, 64, 32, 8}, dtype);
       fill_normal(c.x, 2);
-      cpu::hash(c.args());
+      backend::hash(c.args());
       // Half has five bits of exponent; 2^-6 of its smallest numbers would round.
       const int power = dtype == DType::kFloat16 ? 6 : 60;
       for (int sign : {1, -1}) {
@@ -291,8 +292,8 @@ TEST(Hash, ScalingByPowersOfTwoChangesNothing) {
         });
         Case plain = scaled;
         plain.x.fill([&](auto... at) { return std::ldexp(scaled.x.at(at...), -sign * power); });
-        cpu::hash(scaled.args());
-        cpu::hash(plain.args());
+        backend::hash(scaled.args());
+        backend::hash(plain.args());
         EXPECT_TRUE(equal(scaled.codes, plain.codes)) << name_of(projection) << name_of(dtype);
       }
     }
@@ -309,13 +310,13 @@ TEST(Hash, CodesBelongToTheRowAndTheHead) {
       for (int64_t count : {1, 2, 5}) {
         cpu::set_num_threads(count);
         batch.codes.poison();
-        cpu::hash(batch.args());
+        backend::hash(batch.args());
         for (int64_t b = 0; b < 4; ++b) {
           for (int64_t first : {0, 1, 37}) {
             for (int64_t rows : {1, 7, 33}) {
               Case alone({projection, 1, 6, 3, rows, 33, 9, 5}, dtype);
               alone.x = slice_rows(batch.x, b, first, rows);
-              cpu::hash(alone.args());
+              backend::hash(alone.args());
               EXPECT_TRUE(equal(slice_cols(batch.codes, b, first, rows), alone.codes))
                   << name_of(projection) << " " << name_of(dtype) << " " << first << " " << rows;
             }
@@ -331,11 +332,11 @@ TEST(Hash, RowsThatAreNotFiniteChangeNoOtherRow) {
   for (Projection projection : {kHadamard, kGaussian}) {
     Case clean({projection, 1, 2, 2, 70, 20, 9, 5}, DType::kFloat32);
     fill_normal(clean.x, 2);
-    cpu::hash(clean.args());
+    backend::hash(clean.args());
     Case spoilt = clean;
     const Side side(1, 70, {}, Mask::kRandom, 4);
     spoil_masked_rows(spoilt.x, side);
-    cpu::hash(spoilt.args());
+    backend::hash(spoilt.args());
     spoilt.codes.for_each([&](int64_t b, int64_t h, int64_t m, int64_t i) {
       if (!side.is_real(b, i)) return;
       ASSERT_EQ(spoilt.codes.at(b, h, m, i), clean.codes.at(b, h, m, i)) << i;
@@ -451,7 +452,7 @@ TEST(Hash, GaussianCodesCollideWithTheFormulasProbability) {
   Case c({kGaussian, 1, 1, 1, 2 * n, 32, hashes, bits}, DType::kFloat32, 11);
   Random random(1, 2);
   for (int64_t i = 0; i < n; ++i) set_pair(c.x, 0, i, n + i, 0.6, random);
-  cpu::hash(c.args());
+  backend::hash(c.args());
   double sum = 0, square = 0;
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = n; j < 2 * n; ++j) {
@@ -493,7 +494,7 @@ TEST(Hash, HadamardCodesCollideAtTheMeasuredRates) {
     for (int64_t h = 0; h < pairs; ++h)
       for (int64_t k = 0; k < 4; ++k)
         set_pair(c.x, h, 2 * k, 2 * k + 1, kMeasured[k].cosine, random);
-    cpu::hash(c.args());
+    backend::hash(c.args());
     for (int64_t k = 0; k < 4; ++k) {
       double equal_codes = 0;
       for (int64_t h = 0; h < pairs; ++h)
@@ -510,7 +511,7 @@ TEST(Hash, SpreadsManyTokensOverTheBuckets) {
   const int64_t n = 70000;
   Case c({kHadamard, 1, 1, 1, n, 8, 1, 6}, DType::kFloat32);
   fill_normal(c.x, 3);
-  cpu::hash(c.args());
+  backend::hash(c.args());
   std::vector<int64_t> count(64);
   c.codes.for_each([&](auto... at) { ++count[static_cast<size_t>(c.codes.at(at...))]; });
   // 1,094 a bucket if even. Six of eight outputs of a rotation are orthogonal projections of a
@@ -545,7 +546,7 @@ TEST(HashCheck, SaysWhatIsWrong) {
        [](Hash& a) { a.projections = nullptr; }},
   };
   for (const auto& mistake : kMistakes) {
-    for (auto* run : {reference::hash, cpu::hash}) {
+    for (auto* run : {reference::hash, backend::hash}) {
       Case c({kHadamard, 2, 4, 2, 5, 6, 3, 2}, DType::kFloat32);
       fill_normal(c.x, 1);
       Hash a = c.args();

@@ -38,8 +38,14 @@ inline void PrintTo(DType dtype, std::ostream* out) { *out << name_of(dtype); }
 
 namespace testing {
 
-inline constexpr DType kFloatTypes[] = {DType::kFloat32, DType::kFloat64, DType::kBFloat16,
+// The types that the backend under test takes (backend_testing.h), the most precise one first.
+#ifdef YOSO_TEST_CUDA
+inline constexpr DType kFloatTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16};
+#else
+inline constexpr DType kFloatTypes[] = {DType::kFloat64, DType::kFloat32, DType::kBFloat16,
                                         DType::kFloat16};
+#endif
+inline constexpr DType kWidest = kFloatTypes[0];
 
 // Half the distance from 1 to the next number: the largest relative error of rounding once.
 inline double unit_roundoff(DType dtype) {

@@ -10,8 +10,6 @@
 
 #include "yoso/core/array.h"
 
-struct CUstream_st;
-
 namespace yoso {
 
 inline constexpr double kUnitRowsEpsilon = 1e-12;
@@ -47,8 +45,9 @@ void unit_rows(const UnitRows& a);
 void unit_rows_grad(const UnitRowsGrad& a);
 }  // namespace cpu
 namespace cuda {
-void unit_rows(const UnitRows& a, CUstream_st* stream);
-void unit_rows_grad(const UnitRowsGrad& a, CUstream_st* stream);
+class Stream;  // yoso/cuda/stream.h
+void unit_rows(const UnitRows& a, Stream& stream);
+void unit_rows_grad(const UnitRowsGrad& a, Stream& stream);
 }  // namespace cuda
 
 }  // namespace yoso

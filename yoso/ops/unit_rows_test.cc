@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "yoso/cpu/parallel.h"
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/testing.h"
 
 namespace yoso {
@@ -44,7 +45,7 @@ TEST_P(UnitRowsTest, MatchesReference) {
       if ((dtype == DType::kFloat64) != (y_dtype == DType::kFloat64)) continue;
       const Buffer x = rows(dtype, 1);
       Buffer y = rows(y_dtype, 0), scale = scales_of(x);
-      cpu::unit_rows({x.array(), y.array(), scale.array()});
+      backend::unit_rows({x.array(), y.array(), scale.array()});
 
       const Buffer wide = x.widened();
       Buffer wide_y = wide, wide_scale = scale.widened();
@@ -69,8 +70,8 @@ TEST_P(UnitRowsTest, GradientMatchesReference) {
       // Either x and the scale that makes y of it, or y itself.
       if (!scaled) x = unit;
       const Buffer x_scale = scaled ? scale : Buffer();
-      cpu::unit_rows_grad({std::as_const(x).array(), x_scale.array(), std::as_const(scale).array(),
-                           y_grad.array(), x_grad.array()});
+      backend::unit_rows_grad({std::as_const(x).array(), x_scale.array(),
+                               std::as_const(scale).array(), y_grad.array(), x_grad.array()});
 
       const Buffer wide_x = x.widened(), wide_scale = scale.widened(), wide_grad = y_grad.widened(),
                    wide_x_scale = x_scale.widened();
@@ -106,12 +107,12 @@ TEST_P(UnitRowsTest, WorksInPlaceWithoutChangingABit) {
     const Buffer x = rows(dtype, 1), g = rows(dtype, 2);
     Buffer y = rows(dtype, 0), x_grad = rows(dtype, 0), scale = scales_of(x), in_place = x,
            grad_in_place = g;
-    cpu::unit_rows({x.array(), y.array(), scale.array()});
-    cpu::unit_rows({std::as_const(in_place).array(), in_place.array(), {}});
+    backend::unit_rows({x.array(), y.array(), scale.array()});
+    backend::unit_rows({std::as_const(in_place).array(), in_place.array(), {}});
     EXPECT_TRUE(equal(in_place, y)) << name_of(dtype);
     const ConstArray s = std::as_const(scale).array();
-    cpu::unit_rows_grad({x.array(), s, s, g.array(), x_grad.array()});
-    cpu::unit_rows_grad(
+    backend::unit_rows_grad({x.array(), s, s, g.array(), x_grad.array()});
+    backend::unit_rows_grad(
         {x.array(), s, s, std::as_const(grad_in_place).array(), grad_in_place.array()});
     EXPECT_TRUE(equal(grad_in_place, x_grad)) << name_of(dtype);
   }
@@ -138,7 +139,7 @@ TEST(UnitRows, EachOutputMayBeAbsent) {
   fill_normal(x, 1);
   Buffer y = x, scale = scales_of(x), only_y = x, only_scale = scales_of(x);
   const ConstArray in = std::as_const(x).array();
-  for (auto* run : {reference::unit_rows, cpu::unit_rows}) {
+  for (auto* run : {reference::unit_rows, backend::unit_rows}) {
     run({in, y.array(), scale.array()});
     run({in, only_y.array(), {}});
     run({in, {}, only_scale.array()});
@@ -148,7 +149,7 @@ TEST(UnitRows, EachOutputMayBeAbsent) {
 }
 
 TEST(UnitRows, ZeroRowsStayZeroAndPassNoGradient) {
-  for (auto* run : {reference::unit_rows, cpu::unit_rows}) {
+  for (auto* run : {reference::unit_rows, backend::unit_rows}) {
     for (DType dtype : kFloatTypes) {
       // Row 0 is zero, row 1 shorter than epsilon where the type has such numbers, row 2 ordinary.
       Buffer x(dtype, 1, 1, 3, 9), g(dtype, 1, 1, 3, 9);
@@ -159,7 +160,7 @@ TEST(UnitRows, ZeroRowsStayZeroAndPassNoGradient) {
       const ConstArray s = std::as_const(scale).array();
       const UnitRowsGrad grad{std::as_const(x).array(), s, s, std::as_const(g).array(),
                               x_grad.array()};
-      run == &cpu::unit_rows ? cpu::unit_rows_grad(grad) : reference::unit_rows_grad(grad);
+      run == &backend::unit_rows ? backend::unit_rows_grad(grad) : reference::unit_rows_grad(grad);
       for (int64_t c = 0; c < 9; ++c) {
         EXPECT_EQ(y.at(0, 0, 0, c), 0);
         EXPECT_EQ(x_grad.at(0, 0, 0, c), 0) << name_of(dtype);
@@ -182,7 +183,7 @@ TEST(UnitRows, HugeAndTinyRowsBecomeUnitRows) {
       fill_normal(x, 1);
       x.fill([&](auto... at) { return size * x.at(at...); });
       Buffer y = x, scale = scales_of(x);
-      cpu::unit_rows({std::as_const(x).array(), y.array(), scale.array()});
+      backend::unit_rows({std::as_const(x).array(), y.array(), scale.array()});
       for (int64_t i = 0; i < 3; ++i) {
         double square = 0, in_square = 0;
         for (int64_t c = 0; c < 33; ++c) {
@@ -197,7 +198,7 @@ TEST(UnitRows, HugeAndTinyRowsBecomeUnitRows) {
 }
 
 TEST(UnitRows, TinyRowsKeepTheirDirection) {
-  for (auto* run : {reference::unit_rows, cpu::unit_rows}) {
+  for (auto* run : {reference::unit_rows, backend::unit_rows}) {
     Buffer x(DType::kFloat32, 1, 1, 1, 33);
     fill_normal(x, 1);
     x.fill([&](auto... at) { return 1e-30 * x.at(at...); });
@@ -218,14 +219,15 @@ TEST(UnitRows, GradientIsTheDerivative) {
   fill_normal(w, 2);
   const auto value = [&](const Buffer& at_x) {
     Buffer y = at_x;
-    cpu::unit_rows({at_x.array(), y.array(), scale.array()});
+    backend::unit_rows({at_x.array(), y.array(), scale.array()});
     double sum = 0;
     y.for_each([&](auto... at) { sum += w.at(at...) * y.at(at...); });
     return sum;
   };
   value(x);
   const ConstArray s = std::as_const(scale).array();
-  cpu::unit_rows_grad({std::as_const(x).array(), s, s, std::as_const(w).array(), x_grad.array()});
+  backend::unit_rows_grad(
+      {std::as_const(x).array(), s, s, std::as_const(w).array(), x_grad.array()});
   Buffer moved = x;
   x.for_each([&](auto... at) {
     const double step = 1e-5;
@@ -247,7 +249,7 @@ TEST(UnitRows, AnyNumberOfThreadsGivesTheSameBits) {
     Buffer one = x, again = x;
     for (int64_t count : {1, 2, 5}) {
       cpu::set_num_threads(count);
-      cpu::unit_rows({std::as_const(x).array(), (count == 1 ? one : again).array(), {}});
+      backend::unit_rows({std::as_const(x).array(), (count == 1 ? one : again).array(), {}});
       if (count > 1) {
         EXPECT_TRUE(equal(again, one)) << count << " " << name_of(dtype);
       }
@@ -278,7 +280,7 @@ TEST(UnitRowsCheck, SaysWhatIsWrong) {
       {"unit_rows: scale.cols is 4, expected 3", [](UnitRows& a) { a.scale.cols = 4; }},
   };
   for (const auto& mistake : kMistakes) {
-    for (auto* run : {reference::unit_rows, cpu::unit_rows}) {
+    for (auto* run : {reference::unit_rows, backend::unit_rows}) {
       Buffer x(DType::kFloat32, 1, 2, 3, 4), y = x, scale = scales_of(x);
       UnitRows a{std::as_const(x).array(), y.array(), scale.array()};
       fill_normal(x, 1);
@@ -312,7 +314,7 @@ TEST(UnitRowsGradCheck, SaysWhatIsWrong) {
       {"x_grad is null, expected an array", [](UnitRowsGrad& a) { a.x_grad.data = nullptr; }},
   };
   for (const auto& mistake : kMistakes) {
-    for (auto* run : {reference::unit_rows_grad, cpu::unit_rows_grad}) {
+    for (auto* run : {reference::unit_rows_grad, backend::unit_rows_grad}) {
       Buffer x(DType::kFloat32, 1, 2, 3, 4), x_grad = x, scale = scales_of(x);
       scale.fill([](auto...) { return 1; });
       fill_normal(x, 1);

@@ -1,0 +1,71 @@
+// Elements of the three types on the GPU: widening, rounding, and 16 bytes of them at a time.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "yoso/core/array.h"
+#include "yoso/core/check.h"
+#include "yoso/core/dtype.h"
+
+namespace yoso::cuda {
+
+__device__ inline float widen(float x) { return x; }
+__device__ inline float widen(BFloat16 x) { return __uint_as_float(uint32_t{x.bits} << 16); }
+__device__ inline float widen(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+
+// Rounds to nearest, ties to even.
+template <class T>
+__device__ T narrow(float x) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+  } else if constexpr (std::is_same_v<T, Float16>) {
+    return {__half_as_ushort(__float2half_rn(x))};
+  } else {
+    return x;
+  }
+}
+
+// kSize neighbours, read and written as one.
+template <class T, int kSize>
+struct alignas(sizeof(T) * kSize) Vec {
+  T at[kSize];
+
+  static __device__ Vec load(const T* from) { return *reinterpret_cast<const Vec*>(from); }
+  __device__ void store(T* to) const { *reinterpret_cast<Vec*>(to) = *this; }
+};
+
+// How many elements of T are 16 bytes.
+template <class T>
+inline constexpr int kVec = 16 / static_cast<int>(sizeof(T));
+
+// Whether every row of `a` begins on a boundary of 16 bytes.
+template <class T>
+bool is_aligned(const ConstArray& a) {
+  const auto whole = [](int64_t stride) { return stride % kVec<T> == 0; };
+  return reinterpret_cast<uintptr_t>(a.data) % 16 == 0 && whole(a.row_stride) &&
+         whole(a.head_stride) && whole(a.batch_stride);
+}
+
+// Calls f.template operator()<T>() with float, BFloat16 or Float16. Operators refuse other types of
+// `what` here, by name.
+template <class F>
+decltype(auto) with_gpu_type(const char* op, const char* what, DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return f.template operator()<float>();
+    case DType::kBFloat16:
+      return f.template operator()<BFloat16>();
+    case DType::kFloat16:
+      return f.template operator()<Float16>();
+    default:
+      fail(op, ": ", what, " is ", name_of(dtype),
+           ", expected float32, bfloat16 or float16 on a GPU");
+  }
+}
+
+}  // namespace yoso::cuda

@@ -1,0 +1,267 @@
+// Codes on the GPU. Both projections are linear, so a row's projections are a product with a dense
+// [M * T, D] matrix, on tensor cores; a Hadamard rotation is turned into its matrix first, whose
+// entries are small whole numbers that 16 bits hold. Floats are split into three bfloat16 parts,
+// which together hold all of their bits. So products are exact and only the sums round.
+//
+// The columns of a fragment are dealt so that the eight bits of a byte of codes end in one lane,
+// and the matrix is negated so that a bit is the sign bit of its sum: +0 for a sum of zero, as
+// hash.h wants it. SPDX-License-Identifier: Apache-2.0
+#include "yoso/cuda/elements.h"
+#include "yoso/cuda/launch.h"
+#include "yoso/cuda/mma.h"
+#include "yoso/cuda/stream.h"
+#include "yoso/ops/hash.h"
+#include "yoso/ops/projection_number.h"
+
+namespace yoso::cuda {
+namespace {
+
+constexpr int kCodesPerBlock = 4;  // bytes of codes that a warp makes at once, one a lane of four
+constexpr int kBlockWords = 4 * kWarp * 2;  // words of a block of the matrix for 16 of D: 4 tiles
+
+// How the matrix of one head lies in memory: fragments of B, [blocks][tile][part][k / 16][lane][2].
+struct MatrixShape {
+  int64_t blocks;          // of kCodesPerBlock bytes
+  int64_t bytes_per_code;  // 1 for T <= 8, else 2
+  int steps;               // D / 16, rounded up to a power of two
+  int parts;               // 2: a rounded matrix and what rounding left
+
+  __host__ __device__ int64_t words_per_block() const {
+    return int64_t{kBlockWords} * parts * steps;
+  }
+  __host__ __device__ int64_t words_per_head() const { return blocks * words_per_block(); }
+
+  // Where entry (bit t of hash m, column c) of part `part` stands, in elements of 16 bits.
+  __device__ int64_t element(int64_t m, int64_t t, int64_t c, int part) const {
+    const int64_t byte = m * bytes_per_code + t / 8, bit = t % 8;
+    const int64_t n = 2 * (byte % 4) + bit % 2;  // column of the tile bit / 2
+    // Lane t of four owns 4 * steps neighbouring columns of x: 16 bytes are one load.
+    const int64_t lane = 4 * n + c / (4 * steps), step = c % (4 * steps) / 4;
+    const int64_t tile = (byte / 4 * 4 + bit / 2) * parts + part;
+    return ((tile * steps + step) * kWarp + lane) * 4 + c % 4;
+  }
+};
+
+template <class T>
+__device__ void put(T* matrix, const MatrixShape& shape, int64_t m, int64_t t, int64_t c, float x) {
+  for (int part = 0; part < shape.parts; ++part) {
+    const T rounded = narrow<T>(x);
+    matrix[shape.element(m, t, c, part)] = rounded;
+    x -= widen(rounded);
+  }
+}
+
+// A block computes one column of one rotation of one head: the transform of a unit vector.
+template <class T>
+__global__ void hadamard_matrix(ProjectionShape p, int64_t d, int64_t codes_per_part, int64_t parts,
+                                const float* numbers, MatrixShape shape, T* matrix) {
+  __shared__ float y[256];
+  const int64_t c = blockIdx.x % p.width;
+  const int64_t part = blockIdx.x / p.width % parts;
+  const int64_t head = blockIdx.x / p.width / parts;
+  const float* signs = numbers + (head * parts + part) * 3 * d;
+  const int r = static_cast<int>(threadIdx.x);
+  y[r] = r == c ? 1.0f : 0.0f;
+  for (int round = 0; round < 3; ++round) {
+    y[r] *= signs[round * d + r];
+    __syncthreads();
+    for (int stride = static_cast<int>(d) / 2; stride >= 1; stride /= 2) {
+      const float other = y[r ^ stride];
+      const float sum = r & stride ? other - y[r] : other + y[r];
+      __syncthreads();
+      y[r] = sum;
+      __syncthreads();
+    }
+  }
+  const int64_t m = part * codes_per_part + r / p.code_bits;
+  if (r / p.code_bits >= codes_per_part || m >= p.num_hashes) return;
+  // Entries are multiples of 4 from d = 16 on: a quarter of them needs fewer bits.
+  put(matrix + head * shape.words_per_head() * 2, shape, m, r % p.code_bits, c, -0.25f * y[r]);
+}
+
+template <class T>
+__global__ void gaussian_matrix(ProjectionShape p, int64_t count, const float* numbers,
+                                MatrixShape shape, T* matrix) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int64_t c = i % p.width, bit = i / p.width % (p.num_hashes * p.code_bits);
+  const int64_t head = i / p.width / (p.num_hashes * p.code_bits);
+  put(matrix + head * shape.words_per_head() * 2, shape, bit / p.code_bits, bit % p.code_bits, c,
+      -numbers[i]);
+}
+
+// What the tensor cores multiply: 16-bit types themselves, floats as three parts.
+template <class T>
+using Factor = std::conditional_t<std::is_same_v<T, float>, BFloat16, T>;
+template <class T>
+constexpr int kParts = std::is_same_v<T, float> ? 3 : 1;
+
+// This lane's columns of one row as fragments, [part][2 * kSteps]; words 2s and 2s + 1 are of step
+// s.
+template <class T, int kSteps>
+__device__ void load_row(const T* row, int64_t width, bool aligned,
+                         uint32_t (&words)[kParts<T>][2 * kSteps]) {
+  constexpr int kColumns = 4 * kSteps, kLoad = kVec<T> < kColumns ? kVec<T> : kColumns;
+  const int first = static_cast<int>(threadIdx.x) % 4 * kColumns;
+#pragma unroll
+  for (int c = 0; c < kColumns; c += kLoad) {
+    Vec<T, kLoad> v;
+    if (aligned) {
+      v = Vec<T, kLoad>::load(row + first + c);
+    } else {
+#pragma unroll
+      for (int k = 0; k < kLoad; ++k) v.at[k] = first + c + k < width ? row[first + c + k] : T{};
+    }
+#pragma unroll
+    for (int k = 0; k < kLoad; k += 2) {
+      if constexpr (kParts<T> == 1) {
+        words[0][(c + k) / 2] = v.at[k].bits | uint32_t{v.at[k + 1].bits} << 16;
+      } else {
+        float low = v.at[k], high = v.at[k + 1];
+#pragma unroll
+        for (int part = 0; part < kParts<T>; ++part) {
+          const uint32_t packed = pack<BFloat16>(low, high);
+          words[part][(c + k) / 2] = packed;
+          low -= __uint_as_float(packed << 16);
+          high -= __uint_as_float(packed & 0xffff0000u);
+        }
+      }
+    }
+  }
+}
+
+constexpr int kThreads = 128;
+
+template <class T, int kSteps>
+constexpr int kRowTiles = kParts<T>* kSteps <= 4 ? 2 : 1;  // of 16 rows a warp: as registers allow
+
+template <class T, int kSteps>
+__global__ void __launch_bounds__(kThreads)
+    write_codes(Hash a, int64_t tiles, bool aligned, MatrixShape shape, const uint2* matrix) {
+  constexpr int kTiles = kRowTiles<T, kSteps>, kMatrixParts = kSteps == 16 ? 2 : 1;
+  constexpr int kRows = 16 * kTiles * kThreads / kWarp;
+  const int64_t head = blockIdx.x / tiles % a.x.heads, batch = blockIdx.x / tiles / a.x.heads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4;
+  const int64_t first =
+      blockIdx.x % tiles * kRows + static_cast<int>(threadIdx.x) / kWarp * 16 * kTiles;
+
+  uint32_t rows[kTiles][2][kParts<T>][2 * kSteps];
+#pragma unroll
+  for (int i = 0; i < 2 * kTiles; ++i) {
+    const int64_t row = first + 8 * i + g;
+    auto& words = rows[i / 2][i % 2];
+    if (row < a.x.rows) {
+      load_row<T, kSteps>(a.x.row<T>(batch, head, row), a.x.cols, aligned, words);
+    } else {
+      for (auto& part : words)
+        for (uint32_t& word : part) word = 0;
+    }
+  }
+
+  const int64_t drawn = head / (a.x.heads / a.projection_heads);
+  const uint2* fragment = matrix + drawn * shape.words_per_head() / 2 + lane;
+  const int64_t code_size = size_of(a.codes.dtype);
+  uint8_t* out = static_cast<uint8_t*>(a.codes.data) +
+                 (batch * a.codes.batch_stride + head * a.codes.head_stride) * code_size;
+  for (int64_t block = 0; block < shape.blocks; ++block) {
+    uint32_t codes[kTiles][2] = {};
+#pragma unroll
+    for (int tile = 0; tile < 4; ++tile) {  // bits 2 tile and 2 tile + 1
+      float sums[kTiles][4] = {};
+#pragma unroll
+      for (int part = 0; part < kMatrixParts; ++part) {
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s) {
+          const uint2 b = __ldg(fragment);
+          fragment += kWarp;
+#pragma unroll
+          for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+            for (int x = 0; x < kParts<T>; ++x) {
+              const auto &low = rows[i][0][x], &high = rows[i][1][x];
+              mma<Factor<T>>(sums[i], {low[2 * s], high[2 * s], low[2 * s + 1], high[2 * s + 1]},
+                             b.x, b.y);
+            }
+          }
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          codes[i][k / 2] |= __float_as_uint(sums[i][k]) >> 31 << (2 * tile + k % 2);
+        }
+      }
+    }
+    const int64_t byte = block * kCodesPerBlock + t, m = byte / shape.bytes_per_code;
+    if (m >= a.codes.rows) continue;
+    uint8_t* to = out + m * a.codes.row_stride * code_size + byte % shape.bytes_per_code;
+#pragma unroll
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      const int64_t row = first + 8 * i + g;
+      if (row < a.x.rows) to[row * code_size] = static_cast<uint8_t>(codes[i / 2][i % 2]);
+    }
+  }
+}
+
+template <class T, int kSteps>
+void run(const Hash& a, Stream& stream) {
+  using F = Factor<T>;
+  const ProjectionShape p = a.shape();
+  MatrixShape shape{
+      .bytes_per_code = size_of(a.codes.dtype), .steps = kSteps, .parts = kSteps == 16 ? 2 : 1};
+  shape.blocks = ceil_div(p.num_hashes * shape.bytes_per_code, kCodesPerBlock);
+  const int64_t words = a.projection_heads * shape.words_per_head();
+  uint32_t* matrix = stream.allocate<uint32_t>(words);
+  throw_if_failed(Hash::kName,
+                  cudaMemsetAsync(matrix, 0, static_cast<size_t>(words) * 4, stream.handle()));
+  F* elements = reinterpret_cast<F*>(matrix);
+  if (a.projection == Projection::kHadamard) {
+    const int64_t d = p.padded_width();
+    launch(Hash::kName, stream.handle(), a.projection_heads * p.parts() * p.width,
+           static_cast<int>(d), 0, hadamard_matrix<F>, p, d, p.codes_per_part(), p.parts(),
+           a.projections, shape, elements);
+  } else {
+    const int64_t count = a.projection_heads * p.numbers_per_head();
+    launch(Hash::kName, stream.handle(), ceil_div(count, 256), 256, 0, gaussian_matrix<F>, p, count,
+           a.projections, shape, elements);
+  }
+  constexpr int kRows = 16 * kRowTiles<T, kSteps> * kThreads / kWarp;
+  const int64_t tiles = ceil_div(a.x.rows, kRows);
+  const bool aligned = a.x.cols == 16 * kSteps && is_aligned<T>(a.x);
+  launch(Hash::kName, stream.handle(), a.x.batch * a.x.heads * tiles, kThreads, 0,
+         write_codes<T, kSteps>, a, tiles, aligned, shape, reinterpret_cast<const uint2*>(matrix));
+}
+
+__global__ void draw(ProjectionShape shape, int64_t count, int64_t heads, uint64_t seed,
+                     float* out) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count * heads) {
+    out[i] = projection_number(shape.projection, seed, static_cast<uint64_t>(i / count), i % count);
+  }
+}
+
+}  // namespace
+
+float* draw_projections(const ProjectionShape& shape, int64_t heads, uint64_t seed,
+                        Stream& stream) {
+  const int64_t count = shape.numbers_per_head();
+  float* numbers = stream.allocate<float>(heads * count);
+  launch(Hash::kName, stream.handle(), ceil_div(heads * count, 256), 256, 0, draw, shape, count,
+         heads, seed, numbers);
+  return numbers;
+}
+
+void hash(const Hash& a, Stream& stream) {
+  a.check();
+  with_gpu_type(Hash::kName, "x", a.x.dtype, [&]<class T>() {
+    if (a.x.size() == 0) return;
+    if (a.x.cols <= 16) return run<T, 1>(a, stream);
+    if (a.x.cols <= 32) return run<T, 2>(a, stream);
+    if (a.x.cols <= 64) return run<T, 4>(a, stream);
+    if (a.x.cols <= 128) return run<T, 8>(a, stream);
+    run<T, 16>(a, stream);
+  });
+}
+
+}  // namespace yoso::cuda
