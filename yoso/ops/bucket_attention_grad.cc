@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/bucket_attention_grad.h"
 
-#include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "yoso/ops/check_rows.h"
@@ -13,23 +11,9 @@ namespace yoso {
 
 void BucketAttentionGrad::check() const {
   check_codes(kName, query_codes, key_codes, code_bits);
-  const int64_t batch = query_codes.batch, hq = query_codes.heads, hk = key_codes.heads;
-  const int64_t nq = query_codes.cols, nk = key_codes.cols;
-  check_heads(kName, hq, hk);
-  check_width(kName, "queries", queries.cols);
-  check_width(kName, "values", values.cols);
-  check_floating(kName, "queries", queries, batch, hq, nq, queries.cols);
-  check_floating(kName, "keys", keys, batch, hk, nk, queries.cols);
-  check_floating(kName, "values", values, batch, hk, nk, values.cols);
-  YOSO_CHECK(keys.dtype == queries.dtype, "keys", name_of(keys.dtype), name_of(queries.dtype));
-  YOSO_CHECK(values.dtype == queries.dtype, "values", name_of(values.dtype),
-             name_of(queries.dtype));
-  check_scale(kName, "query_scale", query_scale, queries);
-  check_scale(kName, "key_scale", key_scale, keys);
-  check_floating_like(kName, "out_grad", out_grad, queries, batch, hq, nq, values.cols);
-  check_floating_like(kName, "query_grad", query_grad, queries, batch, hq, nq, queries.cols);
-  check_floating_like(kName, "key_grad", key_grad, queries, batch, hk, nk, queries.cols);
-  check_sides(kName, query_rows, key_rows, batch, nq, nk);
+  check_queries_keys_values(*this, query_codes.batch, query_codes.heads, key_codes.heads,
+                            query_codes.cols, key_codes.cols);
+  check_grads(*this);
 }
 
 // The definition, quadratic and in double. Never optimise this.

@@ -134,4 +134,36 @@ inline void check_heads(const char* op, int64_t query_heads, int64_t key_heads) 
   }
 }
 
+// Queries [B, Hq, Nq, D], keys [B, Hk, Nk, D] and values [B, Hk, Nk, V] of one type, with scales of
+// queries and keys, and their rows: members of every operator that compares queries with keys.
+template <class Op>
+void check_queries_keys_values(const Op& a, int64_t batch, int64_t query_heads, int64_t key_heads,
+                               int64_t num_queries, int64_t num_keys) {
+  constexpr const char* kName = Op::kName;
+  check_heads(kName, query_heads, key_heads);
+  check_width(kName, "queries", a.queries.cols);
+  check_width(kName, "values", a.values.cols);
+  check_floating(kName, "queries", a.queries, batch, query_heads, num_queries, a.queries.cols);
+  check_floating(kName, "keys", a.keys, batch, key_heads, num_keys, a.queries.cols);
+  check_floating(kName, "values", a.values, batch, key_heads, num_keys, a.values.cols);
+  const char* type = name_of(a.queries.dtype);
+  YOSO_CHECK(a.keys.dtype == a.queries.dtype, "keys", name_of(a.keys.dtype), type);
+  YOSO_CHECK(a.values.dtype == a.queries.dtype, "values", name_of(a.values.dtype), type);
+  check_scale(kName, "query_scale", a.query_scale, a.queries);
+  check_scale(kName, "key_scale", a.key_scale, a.keys);
+  check_sides(kName, a.query_rows, a.key_rows, batch, num_queries, num_keys);
+}
+
+// What goes into and comes out of the gradients of queries and keys.
+template <class Op>
+void check_grads(const Op& a) {
+  const auto check_grad = [&](const char* name, const ConstArray& grad, const ConstArray& of,
+                              int64_t cols) {
+    check_floating_like(Op::kName, name, grad, a.queries, of.batch, of.heads, of.rows, cols);
+  };
+  check_grad("out_grad", a.out_grad, a.queries, a.values.cols);
+  check_grad("query_grad", a.query_grad, a.queries, a.queries.cols);
+  check_grad("key_grad", a.key_grad, a.keys, a.queries.cols);
+}
+
 }  // namespace yoso

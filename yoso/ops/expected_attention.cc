@@ -15,20 +15,10 @@ namespace yoso {
 void ExpectedAttention::check() const {
   YOSO_CHECK(code_bits > 0 && std::isfinite(code_bits), "code_bits", code_bits,
              "a finite number above 0");
-  const int64_t batch = queries.batch, hq = queries.heads, hk = keys.heads;
-  check_heads(kName, hq, hk);
-  check_width(kName, "queries", queries.cols);
-  check_width(kName, "values", values.cols);
-  check_floating(kName, "queries", queries, batch, hq, queries.rows, queries.cols);
-  check_floating(kName, "keys", keys, batch, hk, keys.rows, queries.cols);
-  check_floating(kName, "values", values, batch, hk, keys.rows, values.cols);
-  YOSO_CHECK(keys.dtype == queries.dtype, "keys", name_of(keys.dtype), name_of(queries.dtype));
-  YOSO_CHECK(values.dtype == queries.dtype, "values", name_of(values.dtype),
-             name_of(queries.dtype));
-  check_scale(kName, "query_scale", query_scale, queries);
-  check_scale(kName, "key_scale", key_scale, keys);
-  check_floating_like(kName, "out", out, queries, batch, hq, queries.rows, values.cols);
-  check_sides(kName, query_rows, key_rows, batch, queries.rows, keys.rows);
+  check_queries_keys_values(*this, queries.batch, queries.heads, keys.heads, queries.rows,
+                            keys.rows);
+  check_floating_like(kName, "out", out, queries, queries.batch, queries.heads, queries.rows,
+                      values.cols);
 }
 
 double reference::collision_probability(double x, double code_bits) {

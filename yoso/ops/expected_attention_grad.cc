@@ -13,24 +13,11 @@ namespace yoso {
 void ExpectedAttentionGrad::check() const {
   YOSO_CHECK(code_bits > 0 && std::isfinite(code_bits), "code_bits", code_bits,
              "a finite number above 0");
-  const int64_t batch = queries.batch, hq = queries.heads, hk = keys.heads;
-  const int64_t nq = queries.rows, nk = keys.rows;
-  check_heads(kName, hq, hk);
-  check_width(kName, "queries", queries.cols);
-  check_width(kName, "values", values.cols);
-  check_floating(kName, "queries", queries, batch, hq, nq, queries.cols);
-  check_floating(kName, "keys", keys, batch, hk, nk, queries.cols);
-  check_floating(kName, "values", values, batch, hk, nk, values.cols);
-  YOSO_CHECK(keys.dtype == queries.dtype, "keys", name_of(keys.dtype), name_of(queries.dtype));
-  YOSO_CHECK(values.dtype == queries.dtype, "values", name_of(values.dtype),
-             name_of(queries.dtype));
-  check_scale(kName, "query_scale", query_scale, queries);
-  check_scale(kName, "key_scale", key_scale, keys);
-  check_floating_like(kName, "out_grad", out_grad, queries, batch, hq, nq, values.cols);
-  check_floating_like(kName, "query_grad", query_grad, queries, batch, hq, nq, queries.cols);
-  check_floating_like(kName, "key_grad", key_grad, queries, batch, hk, nk, queries.cols);
-  check_floating_like(kName, "value_grad", value_grad, queries, batch, hk, nk, values.cols);
-  check_sides(kName, query_rows, key_rows, batch, nq, nk);
+  check_queries_keys_values(*this, queries.batch, queries.heads, keys.heads, queries.rows,
+                            keys.rows);
+  check_grads(*this);
+  check_floating_like(kName, "value_grad", value_grad, queries, keys.batch, keys.heads, keys.rows,
+                      values.cols);
 }
 
 // The definition, in double. Never optimise this.
