@@ -27,8 +27,7 @@ int main(int argc, char** argv) {
   // A file that grows beyond a limit is an error of its writer, with a message, not the end.
   std::signal(SIGXFSZ, SIG_IGN);
   // Tensors on large pages where the system grants them: rows are read in random order, and small
-  // pages cost a tenth of a training step (ListOps, 2 Zen 4 threads: 35.5 to 39.3 thousand
-  // tokens/s).
+  // pages are slow to find. THP_MEM_ALLOC_ENABLE=0 in the environment turns it off, to compare.
   setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
 
   CLI::App app(

@@ -18,7 +18,7 @@ namespace yoso::nn {
 namespace {
 
 constexpr int64_t kPerBlock = 8;     // 16 bits of a random block decide on one element
-constexpr int64_t kGrain = 1 << 12;  // blocks: 0.1 ms, well above the start of a thread's share
+constexpr int64_t kGrain = 1 << 12;  // blocks of a thread's share: worth more than its start
 
 struct Mask {
   uint64_t seed;

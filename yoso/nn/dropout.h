@@ -1,8 +1,8 @@
 // Dropout by a counter-based generator: y = x * keep / (1 - p), keep 0 with probability p.
 //
-// torch draws its masks on one thread (on processors that are not Intel's), which is an eighth of a
-// training step here. This one draws them on all threads, with the same result for any number of
-// them, and draws them again in the backward instead of storing them. p is rounded to 1/65536.
+// torch draws its masks on one thread (on processors that are not Intel's). This one draws them on
+// all threads, with the same result for any number of them, and draws them again in the backward
+// instead of storing them. p is rounded to 1/65536.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

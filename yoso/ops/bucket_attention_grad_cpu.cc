@@ -72,7 +72,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr int kRegisterRows = 4;
 constexpr int kRegisterVectors = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
 
-// Up to so many pairs, a bucket is not worth copies and transposes (Zen 4, D = V = 64).
+// Up to so many pairs, a bucket is not worth copies and transposes. Another value is judged by
+// bucket_attention_grad_bench --benchmark_filter=surrogate_iid.
 constexpr int64_t kFewPairs = 24;
 
 // out[r][column ...] += sum_t coefficients[r][t * step] * rows[t][column ...] for kRows rows r and

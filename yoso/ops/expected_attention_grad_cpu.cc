@@ -30,10 +30,10 @@ struct Item {
 };
 
 // Rows of a side in an item of a cut up sequence. A multiple of kTileBlock, so that blocks stay the
-// same; 192, 384 and 768 are equally fast (N = 4,096, 2 threads of a Zen 4).
+// same.
 constexpr int64_t kPart = 2 * kTileBlock;
 
-// A cut up sequence costs 1.5 times as much (measured as above), so only one whose key heads are
+// A cut up sequence takes seven products a pair instead of five, so only one whose key heads are
 // each more than 1 / (4 (threads - 1)) of all work is cut: the others even out.
 std::vector<Item> make_items(const ExpectedAttentionGrad& a, const std::vector<RealRows>& queries,
                              const std::vector<RealRows>& keys) {

@@ -13,7 +13,8 @@ namespace yoso::cpu {
 // extents, where the surplus is computed from and to whatever lies there.
 inline constexpr int64_t kTileRows = 8;
 inline constexpr int64_t kTileColumns = 16;
-// Rows and columns of a tile. 48 to 192 are equally fast (Zen 4): larger ones leave L2.
+// Rows and columns of a tile: few enough to stay in L2, many enough to use what is loaded often.
+// Another value is judged by expected_attention_bench and expected_attention_grad_bench.
 inline constexpr int64_t kTileBlock = 96;
 
 constexpr int64_t round_up(int64_t n, int64_t multiple) {
