@@ -11,7 +11,7 @@
 #include "yoso/cli/bench_results.h"
 #include "yoso/cli/commands.h"
 #include "yoso/core/check.h"
-#include "yoso/tasks/new_file.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {
@@ -37,11 +37,11 @@ struct BenchOptions {
 };
 
 // Files are opened before anything is measured: a long run must not end in a wrong path.
-std::unique_ptr<NewFile> open(const std::string& path) {
-  return path.empty() ? nullptr : std::make_unique<NewFile>(path);
+std::unique_ptr<FileWriter> open(const std::string& path) {
+  return path.empty() ? nullptr : std::make_unique<FileWriter>(path);
 }
 
-void finish(const std::unique_ptr<NewFile>& file, const std::string& path,
+void finish(const std::unique_ptr<FileWriter>& file, const std::string& path,
             const std::string& text) {
   if (file == nullptr) return;
   file->write(text);

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {
@@ -20,12 +20,7 @@ BenchCase case_of(const std::string& kind, const std::string& dtype = "float32")
 }
 
 std::string refusal(const std::string& kind, const AttentionFunction& attention) {
-  try {
-    check_attention(case_of(kind), attention);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
+  return error_of([&] { check_attention(case_of(kind), attention); });
 }
 
 TEST(BenchCheck, AcceptsTheOperators) {

@@ -3,12 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <set>
-#include <sstream>
 
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {
@@ -76,15 +75,12 @@ bool has_points(const Chart& chart) {
 }  // namespace
 
 nlohmann::json read_bench(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  if (!file) fail(path.string(), ": cannot be read, expected the JSON that yoso bench writes");
-  std::stringstream text;
-  text << file.rdbuf();
+  const std::string text = read_text(path);
   Json document;
   try {
-    document = Json::parse(text.str());
+    document = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    const std::string before = text.str().substr(0, error.byte);
+    const std::string before = text.substr(0, error.byte);
     fail(path.string(), ":", 1 + std::count(before.begin(), before.end(), '\n'),
          ": is not JSON from byte ", error.byte, ", expected what yoso bench writes");
   }

@@ -7,7 +7,7 @@
 #include <exception>
 
 #include "yoso/cli/commands.h"
-#include "yoso/tasks/testing.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {

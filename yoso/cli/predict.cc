@@ -9,9 +9,9 @@
 #include <string>
 
 #include "yoso/cli/commands.h"
+#include "yoso/nn/generator.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/evaluate.h"
-#include "yoso/train/generator.h"
 
 namespace yoso {
 namespace {
@@ -76,7 +76,7 @@ void run(const PredictCommand& command) {
       fail(from_file ? command.file : "standard input", ":", number, ": ", error.what());
     }
     // The same hashes for every line: an answer does not depend on the lines before.
-    const SeededScope seeded(recipe.train.seed);
+    const nn::GeneratorScope seeded(recipe.train.seed);
     std::cout << answer(*model, *task, tokens) << std::endl;
     if (!std::cout) fail("standard output: cannot write");
   }

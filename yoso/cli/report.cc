@@ -9,7 +9,7 @@
 #include "yoso/cli/machine.h"
 #include "yoso/cli/report_page.h"
 #include "yoso/core/check.h"
-#include "yoso/tasks/new_file.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {
@@ -20,7 +20,7 @@ struct ReportOptions {
 };
 
 void write(const std::string& path, const std::string& text) {
-  NewFile file(path);
+  FileWriter file(path);
   file.write(text);
   file.commit();
   std::cout << path << "\n";

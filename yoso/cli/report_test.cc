@@ -10,7 +10,7 @@
 #include "yoso/cli/markup_testing.h"
 #include "yoso/cli/report_page.h"
 #include "yoso/cli/run_log.h"
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {
@@ -22,30 +22,13 @@ using testing::StartsWith;
 
 class ReportTest : public testing::Test {
  protected:
-  ReportTest() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(testing::TempDir()) / "report_test" / test->name();
-    std::filesystem::create_directories(folder_);
-  }
-  ~ReportTest() override { std::filesystem::remove_all(folder_); }
-
   std::filesystem::path write(const std::string& name, const std::string& text) {
-    std::filesystem::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name) << text;
+    test_folder_.write(name, text);
     return folder_ / name;
   }
 
-  template <class F>
-  static std::string message_of(F&& f) {
-    try {
-      f();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
-
-  std::filesystem::path folder_;
+  const TestFolder test_folder_;
+  const std::filesystem::path folder_ = test_folder_.path();
 };
 
 constexpr const char* kLog =
@@ -84,22 +67,22 @@ TEST_F(ReportTest, LeavesOutALastLineCutShort) {
 
 TEST_F(ReportTest, NamesTheBadLineOfALog) {
   const std::string file = write("run.jsonl", "{\"step\": 1, \"loss\": 5}\nbroken\n{}\n");
-  EXPECT_EQ(message_of([&] { read_run_log(folder_); }),
+  EXPECT_EQ(error_of([&] { read_run_log(folder_); }),
             file + ":2: got 'broken', expected a JSON object");
   write("run.jsonl", "[1]\n");
-  EXPECT_EQ(message_of([&] { read_run_log(folder_); }),
+  EXPECT_EQ(error_of([&] { read_run_log(folder_); }),
             file + ":1: got array, expected a JSON object");
   write("run.jsonl", "{\"step\": \"x\", \"loss\": 5}\n");
-  EXPECT_EQ(message_of([&] { read_run_log(folder_); }),
+  EXPECT_EQ(error_of([&] { read_run_log(folder_); }),
             file + ":1: step is \"x\", expected a number");
-  EXPECT_THAT(message_of([&] { read_run_log(folder_ / "none"); }),
+  EXPECT_THAT(error_of([&] { read_run_log(folder_ / "none"); }),
               HasSubstr("none/run.jsonl: cannot be read"));
 }
 
 TEST_F(ReportTest, NamesTheBadEntryOfABenchmark) {
   const auto message = [&](const std::string& text) {
     const auto file = write("bench.json", text);
-    return message_of([&] { read_bench(file); }).substr(file.string().size());
+    return error_of([&] { read_bench(file); }).substr(file.string().size());
   };
   EXPECT_THAT(message("{\n\"results\": [\n"), StartsWith(":3: is not JSON"));
   EXPECT_THAT(message("{}"), StartsWith(": has no array 'results'"));

@@ -23,6 +23,14 @@ std::string join(const Parts&... parts) {
   return text.str();
 }
 
+// "red, green, blue": what an error expected.
+template <class Names>
+std::string listed(const Names& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 // Control characters of names and texts that came from outside are shown as '?'.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {

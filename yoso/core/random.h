@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <utility>
+#include <vector>
 
 namespace yoso {
 
@@ -70,5 +72,12 @@ class Random {
   std::array<uint32_t, 4> block_{};
   int used_ = 4;
 };
+
+// Puts fewer than 2^32 items into a random order, all orders alike (Fisher and Yates).
+template <class T>
+void shuffle(std::vector<T>& items, Random random) {
+  for (size_t i = items.size(); i > 1; --i)
+    std::swap(items[i - 1], items[random.below(static_cast<uint32_t>(i))]);
+}
 
 }  // namespace yoso

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -88,6 +89,20 @@ TEST(Random, BelowIsEvenForLargeRanges) {
     ++count[x % 3];
   }
   for (int c : count) EXPECT_NEAR(c, draws / 3, 5 * std::sqrt(draws * 2 / 9.0));
+}
+
+TEST(Random, ShufflesAllOrdersAlike) {
+  const int draws = 60000;
+  std::map<std::vector<int>, int> count;
+  for (int i = 0; i < draws; ++i) {
+    std::vector<int> items{0, 1, 2};
+    shuffle(items, Random(6, static_cast<uint64_t>(i)));
+    ++count[items];
+  }
+  EXPECT_EQ(count.size(), 6u);
+  // Five deviations of a binomial variable.
+  for (const auto& [order, times] : count)
+    EXPECT_NEAR(times, draws / 6, 5 * std::sqrt(draws * 5 / 36.0));
 }
 
 TEST(Random, NormalHasTheMomentsOfANormal) {

@@ -15,7 +15,7 @@ struct Level {
   int64_t target;
 };
 
-// The kernels are compiled for these (HWY_DISABLED_TARGETS in yoso/ops/CMakeLists.txt); the last
+// The kernels are compiled for these (HWY_DISABLED_TARGETS in CMakeLists.txt); the last
 // one stands for whatever Highway compiles for plain x86-64.
 constexpr Level kLevels[] = {
     {"avx3", HWY_AVX3}, {"avx2", HWY_AVX2}, {"sse4", HWY_SSE4}, {"scalar", HWY_STATIC_TARGET}};
@@ -24,12 +24,6 @@ constexpr Level kLevels[] = {
 int64_t processor_targets() {
   static const int64_t targets = hwy::SupportedTargets() | HWY_STATIC_TARGET;
   return targets;
-}
-
-std::string quote_all(const std::vector<std::string>& names) {
-  std::string text;
-  for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
 }
 
 const Level& choose_level() {
@@ -42,7 +36,7 @@ const Level& choose_level() {
     if (forced) hwy::DisableTargets(~level.target);
     return level;
   }
-  fail("YOSO_SIMD: is ", wanted, ", expected one of ", quote_all(supported_simd_levels()));
+  fail("YOSO_SIMD: is ", wanted, ", expected one of ", listed(supported_simd_levels()));
 }
 
 const Level& level_in_use() {

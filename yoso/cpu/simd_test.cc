@@ -52,11 +52,9 @@ TEST_F(SimdTest, TheVariableNamesTheLevel) {
 }
 
 TEST_F(SimdTest, AnUnknownLevelIsAnError) {
-  std::string expected = "error <YOSO_SIMD: is avx9, expected one of ";
-  for (const std::string& level : supported_simd_levels()) {
-    expected += (level == supported_simd_levels().front() ? "" : ", ") + level;
-  }
-  EXPECT_EXIT(report_level("avx9"), ::testing::ExitedWithCode(0), expected + ">");
+  EXPECT_EXIT(
+      report_level("avx9"), ::testing::ExitedWithCode(0),
+      "error <YOSO_SIMD: is avx9, expected one of " + listed(supported_simd_levels()) + ">");
   EXPECT_EXIT(report_level("AVX2"), ::testing::ExitedWithCode(0), "error <YOSO_SIMD: is AVX2, ");
 }
 

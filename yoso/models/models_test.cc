@@ -3,7 +3,7 @@
 #include <ATen/autocast_mode.h>
 #include <gmock/gmock.h>
 
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 #include "yoso/models/model.h"
 
 namespace yoso {
@@ -44,18 +44,9 @@ Tokens tokens_of(std::vector<int64_t> lengths, int64_t columns) {
           at::arange(columns).unsqueeze(0) < at::tensor(lengths).unsqueeze(1)};
 }
 
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(Models, UnknownKindIsRefusedWithTheKnownOnes) {
   EXPECT_THAT(model_kinds(), ElementsAre("classifier", "token_classifier"));
-  EXPECT_EQ(message_of([] { make_model(config_of("decoder", "none")); }),
+  EXPECT_EQ(error_of([] { make_model(config_of("decoder", "none")); }),
             "model.kind is 'decoder', expected one of classifier, token_classifier");
 }
 
@@ -63,7 +54,7 @@ TEST(Models, NameTheFieldThatIsWrong) {
   const auto with = [](const std::function<void(ModelConfig&)>& change) {
     ModelConfig config = config_of("classifier", "none");
     change(config);
-    return message_of([&] { make_model(config); });
+    return error_of([&] { make_model(config); });
   };
   EXPECT_EQ(with([](auto& c) { c.num_classes = 0; }),
             "model.num_classes is 0, expected at least 1");
@@ -78,9 +69,9 @@ TEST(Models, NameTheFieldThatIsWrong) {
 TEST(Models, RefuseTokensBeyondTheirPositions) {
   const auto model = model_of(config_of("classifier", "none"));
   const Tokens batch = tokens_of({21, 3}, 21);
-  EXPECT_EQ(message_of([&] { model->forward(batch.tokens, batch.mask); }),
+  EXPECT_EQ(error_of([&] { model->forward(batch.tokens, batch.mask); }),
             "encoder: tokens is [2, 21], expected [batch, at most max_length = 20]");
-  EXPECT_EQ(message_of([&] { model->forward(batch.tokens.slice(1, 0, 5), batch.mask); }),
+  EXPECT_EQ(error_of([&] { model->forward(batch.tokens.slice(1, 0, 5), batch.mask); }),
             "encoder: mask is Bool [2, 21], expected Bool [2, 5]");
 }
 

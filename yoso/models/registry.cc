@@ -28,9 +28,7 @@ const std::map<std::string, Make>& kinds() {
 std::shared_ptr<Model> make_model(const ModelConfig& config) {
   const auto kind = kinds().find(config.kind);
   if (kind == kinds().end()) {
-    std::string known;
-    for (const auto& [name, make] : kinds()) known += (known.empty() ? "" : ", ") + name;
-    fail("model.kind is '", config.kind, "', expected one of ", known);
+    fail("model.kind is '", config.kind, "', expected one of ", listed(model_kinds()));
   }
   if (config.num_classes < 1) {
     fail("model.num_classes is ", config.num_classes, ", expected at least 1");

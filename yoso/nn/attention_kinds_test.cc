@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 #include "yoso/nn/attention.h"
 #include "yoso/torch/attention.h"
 
@@ -12,15 +12,6 @@ namespace {
 
 using at::Tensor;
 using ::testing::ElementsAre;
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // [B, N, H, D], the first lengths[b] tokens real.
 struct Inputs {
@@ -47,7 +38,7 @@ TEST(AttentionKinds, AreListedSorted) {
 }
 
 TEST(AttentionKinds, UnknownOneIsRefusedWithTheKnownOnes) {
-  EXPECT_EQ(message_of([] { make_attention(config_of("performer")); }),
+  EXPECT_EQ(error_of([] { make_attention(config_of("performer")); }),
             "attention.kind is 'performer', expected one of none, softmax, yoso");
 }
 
@@ -135,7 +126,7 @@ TEST(AttentionKinds, YosoLearnsItsConvolution) {
   attention->forward(in.query, in.key, in.value, in.mask).sum().backward();
   EXPECT_GT(attention->parameters()[0].grad().abs().sum().item<double>(), 0);
   config.conv_width = 4;
-  EXPECT_EQ(message_of([&] { make_attention(config); }),
+  EXPECT_EQ(error_of([&] { make_attention(config); }),
             "attention.conv_width is 4, expected 0 or an odd number");
 }
 

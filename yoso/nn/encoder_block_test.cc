@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 
 namespace yoso::nn {
 namespace {
@@ -11,12 +11,7 @@ namespace {
 using at::Tensor;
 
 std::string message_of(const EncoderBlockConfig& config) {
-  try {
-    EncoderBlock block(config);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return error_of([&] { EncoderBlock block(config); });
 }
 
 EncoderBlockConfig config_of(NormPosition norm) {

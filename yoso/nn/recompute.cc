@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/nn/recompute.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <mutex>
 #include <utility>
+
+#include "yoso/nn/generator.h"
 
 namespace yoso::nn {
 namespace {
@@ -22,30 +22,6 @@ using Step = std::function<Tensor(const Tensor&)>;
 struct StepHolder : torch::CustomClassHolder {
   explicit StepHolder(Step s) : step(std::move(s)) {}
   Step step;
-};
-
-Tensor generator_state() {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  std::lock_guard lock(generator.mutex());
-  return generator.get_state();
-}
-
-void set_generator_state(const Tensor& state) {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  std::lock_guard lock(generator.mutex());
-  generator.set_state(state);
-}
-
-// Puts the generator back to `state` while it lives, and afterwards to what it was before.
-class GeneratorGuard {
- public:
-  explicit GeneratorGuard(const Tensor& state) : before_(generator_state()) {
-    set_generator_state(state);
-  }
-  ~GeneratorGuard() { set_generator_state(before_); }
-
- private:
-  Tensor before_;
 };
 
 // Mixed precision as it was when the step first ran.
@@ -103,7 +79,7 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
     const variable_list saved = ctx->get_saved_variables();
 
     const auto [input, out] = [&] {
-      const GeneratorGuard generator(ctx->saved_data["generator"].toTensor());
+      const GeneratorScope generator(ctx->saved_data["generator"].toTensor());
       const AutocastGuard autocast(
           ctx->saved_data["autocast"].toBool(),
           static_cast<at::ScalarType>(ctx->saved_data["autocast_dtype"].toInt()));

@@ -30,9 +30,7 @@ const std::map<std::string, Make>& kinds() {
 std::shared_ptr<Attention> make_attention(const AttentionConfig& config) {
   const auto kind = kinds().find(config.kind);
   if (kind == kinds().end()) {
-    std::string known;
-    for (const auto& [name, make] : kinds()) known += (known.empty() ? "" : ", ") + name;
-    fail("attention.kind is '", config.kind, "', expected one of ", known);
+    fail("attention.kind is '", config.kind, "', expected one of ", listed(attention_kinds()));
   }
   return kind->second(config);
 }

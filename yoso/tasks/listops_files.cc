@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 #include "yoso/tasks/lines.h"
 #include "yoso/tasks/listops_language.h"
-#include "yoso/tasks/new_file.h"
 
 namespace yoso::listops {
 namespace {
@@ -57,18 +57,18 @@ void write_files(const std::filesystem::path& folder, const FileSettings& settin
   if (error) fail(folder.string(), ": cannot be made: ", error.message());
 
   // Test and dev come first, so that they stay the same whatever the size of train.
-  NewFile test(folder / kTestFile), dev(folder / kDevFile), train(folder / kTrainFile);
-  for (NewFile* file : {&test, &dev, &train}) file->write(join(kHeader, "\r\n"));
+  FileWriter test(folder / kTestFile), dev(folder / kDevFile), train(folder / kTrainFile);
+  for (FileWriter* file : {&test, &dev, &train}) file->write(join(kHeader, "\r\n"));
   int64_t written = 0;
   generate(settings.trees, settings.total(), [&](std::span<const uint8_t> expression) {
-    NewFile& file = written < settings.test                  ? test
-                    : written < settings.test + settings.dev ? dev
-                                                             : train;
+    FileWriter& file = written < settings.test                  ? test
+                       : written < settings.test + settings.dev ? dev
+                                                                : train;
     const char value = static_cast<char>('0' + evaluate(expression));
     file.write(nested_text(expression) + '\t' + value + "\r\n");
     progress(++written);
   });
-  for (NewFile* file : {&test, &dev, &train}) file->commit();
+  for (FileWriter* file : {&test, &dev, &train}) file->commit();
 }
 
 Examples read_file(std::istream& in, const std::string& path, int64_t max_length) {

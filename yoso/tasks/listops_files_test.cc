@@ -7,10 +7,10 @@
 #include <csignal>
 #include <sstream>
 
+#include "yoso/core/testing.h"
 #include "yoso/cpu/parallel.h"
 #include "yoso/tasks/lines.h"
 #include "yoso/tasks/listops_language.h"
-#include "yoso/tasks/testing.h"
 
 namespace yoso::listops {
 namespace {
@@ -157,7 +157,7 @@ TEST(ListOpsFiles, AFullDiskLeavesNothing) {
   setrlimit(RLIMIT_FSIZE, &limit);
   std::signal(SIGXFSZ, handler);
 
-  EXPECT_EQ(text, folder / kTrainFile + ": cannot be written: File too large");
+  EXPECT_EQ(text, folder / kTrainFile + ": cannot write: File too large");
   EXPECT_EQ(folder.read(kDevFile), "before");
   const std::filesystem::directory_iterator entries(folder.path());
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);

@@ -9,9 +9,9 @@
 #include <set>
 
 #include "yoso/core/random.h"
+#include "yoso/core/testing.h"
 #include "yoso/cpu/parallel.h"
 #include "yoso/tasks/listops_language.h"
-#include "yoso/tasks/testing.h"
 
 namespace yoso::listops {
 namespace {

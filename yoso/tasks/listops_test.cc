@@ -3,8 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include "yoso/core/testing.h"
 #include "yoso/tasks/task_testing.h"
-#include "yoso/tasks/testing.h"
 
 namespace yoso {
 namespace {

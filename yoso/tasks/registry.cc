@@ -19,9 +19,7 @@ std::shared_ptr<Task> make_task(const std::string& name, const std::string& data
   if (name == "listops") return std::make_shared<ListOps>(data, options);
   if (name == "reversal") return std::make_shared<Reversal>(options);
   if (name == "text") return std::make_shared<Text>(data, options);
-  std::string known;
-  for (const std::string& task : task_names()) known += (known.empty() ? "" : ", ") + task;
-  fail("task is ", in_quotes(name), ", expected one of ", known);
+  fail("task is ", in_quotes(name), ", expected one of ", listed(task_names()));
 }
 
 std::vector<std::string> task_names() { return {"listops", "reversal", "text"}; }

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <thread>
 
-#include "yoso/tasks/testing.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {

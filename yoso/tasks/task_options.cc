@@ -2,6 +2,7 @@
 #include "yoso/tasks/task_options.h"
 
 #include <charconv>
+#include <ranges>
 #include <utility>
 
 #include "yoso/core/check.h"
@@ -43,9 +44,8 @@ double OptionReader::number(const std::string& key, double fallback, double low,
 OptionReader::Options OptionReader::finish() const {
   for (const auto& [key, value] : given_) {
     if (read_.contains(key)) continue;
-    std::string known;
-    for (const auto& [name, ignored] : read_) known += (known.empty() ? "" : ", ") + name;
-    fail(task_, ": unknown option ", in_quotes(key), ", expected one of ", known);
+    fail(task_, ": unknown option ", in_quotes(key), ", expected one of ",
+         listed(std::views::keys(read_)));
   }
   return read_;
 }

@@ -3,7 +3,7 @@
 
 #include <gmock/gmock.h>
 
-#include "yoso/tasks/testing.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {

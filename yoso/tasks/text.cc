@@ -62,10 +62,7 @@ fs::path find(const fs::path& folder, Split split) {
 std::vector<int64_t> shuffled(int64_t count, int64_t seed) {
   std::vector<int64_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), 0);
-  Random random(static_cast<uint64_t>(seed), 0);
-  for (size_t i = order.size(); i > 1; --i) {
-    std::swap(order[i - 1], order[random.below(static_cast<uint32_t>(i))]);
-  }
+  shuffle(order, Random(static_cast<uint64_t>(seed), 0));
   return order;
 }
 

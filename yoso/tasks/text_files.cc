@@ -15,12 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string list(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 // Entries of a folder that `wanted` accepts, sorted by name: file systems have orders of their own.
 std::vector<fs::path> sorted_entries(
     const fs::path& folder, const std::function<bool(const fs::directory_entry&)>& wanted) {
@@ -152,7 +146,7 @@ Examples read_documents(const fs::path& path, const std::vector<std::string>& cl
   read_all(path, [&](std::string_view label, std::string_view text) {
     const auto place = std::find(classes.begin(), classes.end(), label);
     if (place == classes.end()) {
-      fail("label is ", in_quotes(label), ", expected one of the classes: ", list(classes));
+      fail("label is ", in_quotes(label), ", expected one of the classes: ", listed(classes));
     }
     text = text.substr(0, static_cast<size_t>(max_length));
     examples.add({reinterpret_cast<const uint8_t*>(text.data()), text.size()},

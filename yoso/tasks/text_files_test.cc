@@ -5,7 +5,7 @@
 
 #include <sstream>
 
-#include "yoso/tasks/testing.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {

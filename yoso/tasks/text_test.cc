@@ -5,8 +5,8 @@
 
 #include <set>
 
+#include "yoso/core/testing.h"
 #include "yoso/tasks/task_testing.h"
-#include "yoso/tasks/testing.h"
 
 namespace yoso {
 namespace {

@@ -10,14 +10,7 @@
 namespace yoso {
 namespace {
 
-constexpr size_t kReadAhead = 4;  // batches: more than a step uses, little beside a model
-
-// Fisher and Yates.
-template <class T>
-void shuffle(std::vector<T>& items, Random random) {
-  for (size_t i = items.size(); i > 1; --i)
-    std::swap(items[i - 1], items[random.below(static_cast<uint32_t>(i))]);
-}
+constexpr size_t kReadAhead = 4;  // batches: enough not to wait for one, little beside a model
 
 }  // namespace
 

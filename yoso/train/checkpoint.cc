@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "yoso/core/check.h"
-#include "yoso/train/generator.h"
+#include "yoso/nn/generator.h"
 
 namespace yoso {
 namespace {
@@ -134,7 +134,7 @@ void save_run(const std::string& path, const Recipe& recipe, const RunState& sta
     collector.add("optimizer.exp_avg." + item.key(), moments.exp_avg());
     collector.add("optimizer.exp_avg_sq." + item.key(), moments.exp_avg_sq());
   }
-  collector.add("generator.cpu", generator_state());
+  collector.add("generator.cpu", nn::generator_state());
   collector.write(path);
 }
 
@@ -203,11 +203,11 @@ void Checkpoint::load_run(torch::nn::Module& model, torch::optim::AdamW& optimiz
     moments->exp_avg_sq(like("optimizer.exp_avg_sq." + item.key()));
     optimizer.state()[item.value().unsafeGetTensorImpl()] = std::move(moments);
   }
-  const at::Tensor generator = tensor("generator.cpu"), now = generator_state();
+  const at::Tensor generator = tensor("generator.cpu"), now = nn::generator_state();
   if (generator.sizes() != now.sizes() || generator.scalar_type() != at::kByte)
     fail(path_, ": tensor \"generator.cpu\" is ", generator.scalar_type(), " ", generator.sizes(),
          ", expected Byte ", now.sizes());
-  set_generator_state(generator);
+  nn::set_generator_state(generator);
 }
 
 }  // namespace yoso

@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "yoso/core/check.h"
+#include "yoso/nn/generator.h"
 #include "yoso/train/batches.h"
-#include "yoso/train/generator.h"
 
 namespace yoso {
 namespace {
@@ -54,7 +54,7 @@ std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& t
     return std::vector<int64_t>(begin, begin + std::min(train.batch_size, left));
   });
 
-  const SeededScope seeded(train.seed);
+  const nn::GeneratorScope seeded(train.seed);
   const at::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();

@@ -14,10 +14,10 @@
 #include <optional>
 
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 #include "yoso/train/batches.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/evaluate.h"
-#include "yoso/train/file.h"
 #include "yoso/train/schedule.h"
 
 namespace yoso {

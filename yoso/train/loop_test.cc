@@ -11,8 +11,8 @@
 #include <sstream>
 
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 #include "yoso/train/checkpoint.h"
-#include "yoso/train/file.h"
 
 namespace yoso {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "yoso/core/check.h"
-#include "yoso/train/file.h"
+#include "yoso/core/file.h"
 #include "yoso/train/toml.h"
 
 namespace yoso {
@@ -258,11 +258,9 @@ class Reader {
     const std::string prefix = path.empty() ? "" : path + ".";
     for (const auto& [key, node] : table) {
       const std::string name(key.str());
-      if (!known.contains(name)) {
-        std::string names;
-        for (const std::string& k : known) names += (names.empty() ? "" : ", ") + k;
-        fail(where(key.source()), "unknown key ", prefix, name, ", expected one of ", names);
-      }
+      if (!known.contains(name))
+        fail(where(key.source()), "unknown key ", prefix, name, ", expected one of ",
+             listed(known));
       if (node.is_table() && known_.contains(prefix + name))
         refuse_unknown(*node.as_table(), prefix + name);
     }

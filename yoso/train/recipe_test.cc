@@ -3,22 +3,13 @@
 
 #include <gmock/gmock.h>
 
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {
 
-std::string message_of(const auto& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 std::string parse_error(std::string_view text) {
-  return message_of([&] { parse_recipe(text, "r.toml"); });
+  return error_of([&] { parse_recipe(text, "r.toml"); });
 }
 
 TEST(Recipe, EmptyTextIsTheDefaults) {
@@ -128,7 +119,7 @@ TEST(Recipe, OverridesSetOneKey) {
 TEST(Recipe, OverrideErrorsNameTheArgument) {
   Recipe recipe;
   const auto error = [&](const std::string& text) {
-    return message_of([&] { set_key(recipe, text); });
+    return error_of([&] { set_key(recipe, text); });
   };
   EXPECT_EQ(error("train.steps=ten"),
             "--set train.steps=ten: train.steps is a string, expected an integer");
@@ -139,7 +130,7 @@ TEST(Recipe, OverrideErrorsNameTheArgument) {
 }
 
 TEST(Recipe, MissingFileIsNamed) {
-  EXPECT_EQ(message_of([] { read_recipe("no/such.toml"); }),
+  EXPECT_EQ(error_of([] { read_recipe("no/such.toml"); }),
             "no/such.toml: cannot open: No such file or directory");
 }
 

@@ -12,7 +12,7 @@
 #include <functional>
 #include <string>
 
-#include "yoso/train/file.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 

@@ -3,12 +3,10 @@
 
 #include <gmock/gmock.h>
 
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
 #include "yoso/train/tensorboard.h"
 
 namespace yoso {
@@ -19,12 +17,6 @@ using testing::HasSubstr;
 
 class RunRecorderTest : public testing::Test {
  protected:
-  RunRecorderTest() {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directory(folder_);
-  }
-  ~RunRecorderTest() override { std::filesystem::remove_all(folder_); }
-
   std::vector<int64_t> steps() {
     std::vector<int64_t> steps;
     std::istringstream lines(read_text(folder_ + "/run.jsonl"));
@@ -34,8 +26,8 @@ class RunRecorderTest : public testing::Test {
   }
   std::string events() { return read_text(folder_ + "/events.out.tfevents.yoso"); }
 
-  std::string folder_ = testing::TempDir() + "yoso_run_recorder_test_" +
-                        testing::UnitTest::GetInstance()->current_test_info()->name();
+  const TestFolder test_folder_;
+  const std::string folder_ = test_folder_.path();
 };
 
 RunRecorder::Keep until(int64_t last_step) {
@@ -87,18 +79,9 @@ TEST_F(RunRecorderTest, GoesOnFromAStepWithoutRepeatingAny) {
 TEST_F(RunRecorderTest, ALineOfSomethingElseIsRefusedAndKept) {
   std::ofstream(folder_ + "/run.jsonl") << R"({"step": 1, "loss": 1, "time": 1})"
                                         << "\nnotes\n";
-  try {
-    RunRecorder recorder(folder_, until(3));
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("run.jsonl:2: is not a record of a run"));
-  }
+  EXPECT_THAT(error_of([&] { RunRecorder(folder_, until(3)); }),
+              HasSubstr("run.jsonl:2: is not a record of a run"));
   EXPECT_THAT(read_text(folder_ + "/run.jsonl"), HasSubstr("notes"));
-}
-
-TEST_F(RunRecorderTest, AFolderIsHeldByOneRun) {
-  const FolderLock lock(folder_);
-  EXPECT_THROW(FolderLock{folder_}, Error);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@
 #include <string_view>
 
 #include "yoso/core/check.h"
-#include "yoso/train/file.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {

@@ -6,11 +6,9 @@
 
 #include <csignal>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 
-#include "yoso/core/check.h"
-#include "yoso/train/file.h"
+#include "yoso/core/file.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {
@@ -28,17 +26,8 @@ std::string file_of(const std::string& header, size_t data_bytes) {
   return le64(header.size()) + header + std::string(data_bytes, '\0');
 }
 
-std::string error_of(const std::string& file) {
-  try {
-    parse_safetensors(std::as_bytes(std::span(file)), "x.safetensors");
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-std::string temporary_path(const std::string& name) {
-  return testing::TempDir() + "yoso_safetensors_test_" + name;
+std::string refusal(const std::string& file) {
+  return error_of([&] { parse_safetensors(std::as_bytes(std::span(file)), "x.safetensors"); });
 }
 
 // save() of the Python package safetensors 0.8: a int64, b.weight float32, empty, s bool.
@@ -77,66 +66,66 @@ TEST(Safetensors, WritesWhatPythonWrites) {
   const std::string source = python_file();
   Safetensors content = parse_safetensors(std::as_bytes(std::span(source)), "x");
   std::ranges::reverse(content.tensors);
-  const std::string path = temporary_path("golden");
+  const TestFolder folder;
+  const std::string path = folder / "a";
   write_safetensors(path, content);
   EXPECT_EQ(read_text(path), source);
   const SafetensorsFile again(path);
   EXPECT_EQ(again.content().metadata, content.metadata);
   EXPECT_EQ(again.content().tensors.size(), 4u);
-  std::filesystem::remove(path);
 }
 
 TEST(Safetensors, EveryTruncationIsRefused) {
   const std::string whole = python_file();
   for (size_t size = 0; size < whole.size(); ++size)
-    EXPECT_THAT(error_of(whole.substr(0, size)), testing::StartsWith("x.safetensors: "))
+    EXPECT_THAT(refusal(whole.substr(0, size)), testing::StartsWith("x.safetensors: "))
         << "cut at " << size;
-  EXPECT_THAT(error_of(whole + '\0'), HasSubstr("has 22 bytes of tensors, expected 21"));
+  EXPECT_THAT(refusal(whole + '\0'), HasSubstr("has 22 bytes of tensors, expected 21"));
 }
 
 TEST(Safetensors, HostileHeadersAreRefusedByName) {
   const auto tensor = [](const std::string& fields) { return R"({"a":{)" + fields + "}}"; };
-  EXPECT_EQ(error_of(le64(uint64_t{1} << 63) + "{}"),
+  EXPECT_EQ(refusal(le64(uint64_t{1} << 63) + "{}"),
             "x.safetensors: header length is 9223372036854775808, expected at most 100000000");
-  EXPECT_EQ(error_of(le64(100) + "{}"),
+  EXPECT_EQ(refusal(le64(100) + "{}"),
             "x.safetensors: header length is 100, but only 2 bytes follow");
-  EXPECT_THAT(error_of(file_of("", 0)), HasSubstr("does not begin with '{'"));
-  EXPECT_THAT(error_of(file_of("[]", 0)), HasSubstr("does not begin with '{'"));
-  EXPECT_THAT(error_of(file_of("{\"a\":", 0)), HasSubstr("header is not JSON at byte"));
-  EXPECT_THAT(error_of(file_of("{} x", 0)), HasSubstr("header is not JSON at byte"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[1])"), 4)),
+  EXPECT_THAT(refusal(file_of("", 0)), HasSubstr("does not begin with '{'"));
+  EXPECT_THAT(refusal(file_of("[]", 0)), HasSubstr("does not begin with '{'"));
+  EXPECT_THAT(refusal(file_of("{\"a\":", 0)), HasSubstr("header is not JSON at byte"));
+  EXPECT_THAT(refusal(file_of("{} x", 0)), HasSubstr("header is not JSON at byte"));
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[1])"), 4)),
               HasSubstr("tensor \"a\" lacks a field"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0,8])"), 4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0,8])"), 4)),
               HasSubstr("tensor \"a\": data_offsets are 0 to 8, expected within the 4 bytes"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[4,0])"), 4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[4,0])"), 4)),
               HasSubstr("data_offsets are 4 to 0"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8)),
               HasSubstr("data_offsets hold 8 bytes, expected 12 for its shape"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[4294967296,4294967296],)"
-                                      R"("data_offsets":[0,0])"),
-                               0)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[4294967296,4294967296],)"
+                                     R"("data_offsets":[0,0])"),
+                              0)),
               HasSubstr("expected more than any file for its shape"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"Q3","shape":[1],"data_offsets":[0,4])"), 4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"Q3","shape":[1],"data_offsets":[0,4])"), 4)),
               HasSubstr("dtype is \"Q3\""));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[-1],"data_offsets":[0,4])"), 4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[-1],"data_offsets":[0,4])"), 4)),
               HasSubstr("has a negative number, expected whole numbers in shape of tensor \"a\""));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[1.5],"data_offsets":[0,4])"), 4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[1.5],"data_offsets":[0,4])"), 4)),
               HasSubstr("has a fraction"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[18446744073709551615],)"
-                                      R"("data_offsets":[0,4])"),
-                               4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[18446744073709551615],)"
+                                     R"("data_offsets":[0,4])"),
+                              4)),
               HasSubstr("has a shape out of range"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0])"), 4)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0])"), 4)),
               HasSubstr("data_offsets has 1 numbers, expected 2"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("dtype":"F32","dtype":"F32")"), 0)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("dtype":"F32","dtype":"F32")"), 0)),
               HasSubstr("has the field dtype twice"));
-  EXPECT_THAT(error_of(file_of(tensor(R"("code":"x")"), 0)), HasSubstr("has a field \"code\""));
-  EXPECT_THAT(error_of(file_of(R"({"a":3})", 0)), HasSubstr("expected an object for \"a\""));
-  EXPECT_THAT(error_of(file_of(R"({"__metadata__":{"a":3}})", 0)),
+  EXPECT_THAT(refusal(file_of(tensor(R"("code":"x")"), 0)), HasSubstr("has a field \"code\""));
+  EXPECT_THAT(refusal(file_of(R"({"a":3})", 0)), HasSubstr("expected an object for \"a\""));
+  EXPECT_THAT(refusal(file_of(R"({"__metadata__":{"a":3}})", 0)),
               HasSubstr("expected a string for \"a\" of __metadata__"));
-  EXPECT_THAT(error_of(file_of(R"({"__metadata__":{},"__metadata__":{}})", 0)),
+  EXPECT_THAT(refusal(file_of(R"({"__metadata__":{},"__metadata__":{}})", 0)),
               HasSubstr("the name \"__metadata__\" comes twice"));
-  EXPECT_THAT(error_of(file_of("{\"a\":" + std::string(1'000'000, '['), 0)),
+  EXPECT_THAT(refusal(file_of("{\"a\":" + std::string(1'000'000, '['), 0)),
               HasSubstr("has an array, expected an object for \"a\""));
 }
 
@@ -146,25 +135,23 @@ TEST(Safetensors, OverlapsHolesAndDuplicatesAreRefused) {
     const std::string fields = R"({"dtype":"U8","shape":[4],"data_offsets":)";
     return "{\"" + a + "\":" + fields + offsets_a + "},\"" + b + "\":" + fields + offsets_b + "}}";
   };
-  EXPECT_EQ(error_of(file_of(two("a", "b", "[0,4]", "[4,8]"), 8)), "no error");
-  EXPECT_THAT(error_of(file_of(two("a", "b", "[0,4]", "[2,6]"), 6)),
+  EXPECT_EQ(refusal(file_of(two("a", "b", "[0,4]", "[4,8]"), 8)), "no error");
+  EXPECT_THAT(refusal(file_of(two("a", "b", "[0,4]", "[2,6]"), 6)),
               HasSubstr("tensor \"b\": begins at byte 2, expected 4 where the one before ends"));
-  EXPECT_THAT(error_of(file_of(two("a", "b", "[0,4]", "[0,4]"), 4)),
+  EXPECT_THAT(refusal(file_of(two("a", "b", "[0,4]", "[0,4]"), 4)),
               HasSubstr("begins at byte 0, expected 4"));
-  EXPECT_THAT(error_of(file_of(two("a", "b", "[0,4]", "[6,10]"), 10)),
+  EXPECT_THAT(refusal(file_of(two("a", "b", "[0,4]", "[6,10]"), 10)),
               HasSubstr("begins at byte 6, expected 4"));
-  EXPECT_THAT(error_of(file_of(two("a", "b", "[1,5]", "[5,9]"), 9)),
+  EXPECT_THAT(refusal(file_of(two("a", "b", "[1,5]", "[5,9]"), 9)),
               HasSubstr("begins at byte 1, expected 0"));
-  EXPECT_THAT(error_of(file_of(two("a", "a", "[0,4]", "[4,8]"), 8)),
+  EXPECT_THAT(refusal(file_of(two("a", "a", "[0,4]", "[4,8]"), 8)),
               HasSubstr("the name \"a\" comes twice"));
 }
 
 // A process of its own, so that the limit ends with it.
 TEST(Safetensors, AFullDiskLeavesThePreviousFileAndNoOther) {
-  const std::string folder = temporary_path("full") + "/";
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directory(folder);
-  const std::string path = folder + "a.safetensors";
+  const TestFolder folder;
+  const std::string path = folder / "a.safetensors";
   std::vector<std::byte> bytes(1 << 20);
   const auto write = [&](size_t size) {
     Safetensors content;
@@ -190,19 +177,14 @@ TEST(Safetensors, AFullDiskLeavesThePreviousFileAndNoOther) {
               "a.safetensors: cannot write: File too large");
   EXPECT_EQ(read_text(path), before);
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
     names.push_back(entry.path().filename());
   EXPECT_THAT(names, ElementsAre("a.safetensors"));
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Safetensors, AFolderIsNotAFile) {
-  try {
-    SafetensorsFile file(testing::TempDir());
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("is not a file, expected a safetensors file"));
-  }
+  EXPECT_THAT(error_of([] { SafetensorsFile(testing::TempDir()); }),
+              HasSubstr("is not a file, expected a safetensors file"));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include <mutex>
 
-namespace yoso {
+namespace yoso::nn {
 
 inline at::Tensor generator_state() {  // [bytes] uint8
   at::Generator generator = at::detail::getDefaultCPUGenerator();
@@ -21,18 +21,21 @@ inline void set_generator_state(const at::Tensor& state) {
   generator.set_state(state);
 }
 
-// Draws are those of `seed` as long as this lives, and go on where they were afterwards.
-class SeededScope {
+// Draws are those of a seed or a state as long as this lives, and go on where they were afterwards.
+class GeneratorScope {
  public:
-  explicit SeededScope(int64_t seed) : state_(generator_state()) {
+  explicit GeneratorScope(int64_t seed) : before_(generator_state()) {
     at::manual_seed(static_cast<uint64_t>(seed));
   }
-  ~SeededScope() { set_generator_state(state_); }
-  SeededScope(const SeededScope&) = delete;
-  SeededScope& operator=(const SeededScope&) = delete;
+  explicit GeneratorScope(const at::Tensor& state) : before_(generator_state()) {
+    set_generator_state(state);
+  }
+  ~GeneratorScope() { set_generator_state(before_); }
+  GeneratorScope(const GeneratorScope&) = delete;
+  GeneratorScope& operator=(const GeneratorScope&) = delete;
 
  private:
-  at::Tensor state_;
+  at::Tensor before_;
 };
 
-}  // namespace yoso
+}  // namespace yoso::nn

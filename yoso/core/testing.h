@@ -1,4 +1,4 @@
-// Files and errors for the tests of this folder.
+// Files and errors in tests.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "yoso/train/file.h"
+#include "yoso/core/file.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -47,7 +47,7 @@ std::string read_text(const std::string& path) {
 FileWriter::FileWriter(std::string path)
     : path_(std::move(path)),
       temporary_(path_ + ".tmp"),
-      descriptor_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+      descriptor_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
   if (descriptor_ < 0) fail_with_errno(path_, "open");
 }
 
@@ -76,7 +76,7 @@ void FileWriter::commit() {
 
 FileAppender::FileAppender(std::string path)
     : path_(std::move(path)),
-      descriptor_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+      descriptor_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
   if (descriptor_ < 0) fail_with_errno(path_, "open");
 }
 
