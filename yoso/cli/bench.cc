@@ -49,12 +49,17 @@ void finish(const std::unique_ptr<FileWriter>& file, const std::string& path,
   std::cout << path << "\n";
 }
 
+// Bytes of the command line that are no UTF-8 are replaced.
+std::string text_of(const nlohmann::json& document) {
+  return document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 nlohmann::json run(const BenchOptions& options) {
   if (options.device != "cpu")
     fail("bench: --device is '", options.device, "', expected cpu: no other device has operators");
   const auto out = open(options.out), chart = open(options.chart);
   const auto results = run_grid(options.grid, std::cout, std::cerr);
-  finish(out, options.out, bench_document(options.command->get_name(), results).dump(1) + "\n");
+  finish(out, options.out, text_of(bench_document(options.command->get_name(), results)));
   finish(chart, options.chart, svg(bench_charts(results)));
   return results;
 }

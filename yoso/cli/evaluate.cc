@@ -52,7 +52,7 @@ void run(const EvaluateCommand& command) {
                                         {"accuracy", score.accuracy},
                                         {"examples", score.examples},
                                         {"seconds", spent.count()}}
-                     .dump()
+                     .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
               << '\n';
   } else {
     std::cout << checkpoint.path() << " (step " << checkpoint.state().step << "): " << command.split

@@ -105,6 +105,8 @@ TEST_F(Program, WrongRecipesAreNamed) {
   expect_error("yoso train toy.toml --set model.attention.kind=nosuch --out run", 1, "nosuch");
   expect_error("yoso train toy.toml --set model.attention.heads=3 --out run", 1, "heads");
   EXPECT_FALSE(exists("run/last.safetensors"));
+  expect_error("yoso train toy.toml --out \"$(printf 'a\\377')\"", 1, "expected UTF-8");
+  EXPECT_FALSE(exists("a\xff"));
 }
 
 TEST_F(Program, TrainsEvaluatesAndPredicts) {
@@ -127,6 +129,9 @@ TEST_F(Program, TrainsEvaluatesAndPredicts) {
   EXPECT_EQ(score("run --mode sampled"), score("run --mode sampled"));
   EXPECT_NE(score("run --mode sampled"), score("run --mode expected"));
   EXPECT_THAT(run("yoso evaluate run --json").out, HasSubstr("\"split\":\"test\""));
+  EXPECT_THAT(
+      run("name=$(printf 'a\\377'); ln -s run \"$name\"; yoso evaluate \"$name\" --json").out,
+      HasSubstr("\"checkpoint\":\"a\ufffd/best.safetensors\""));
   expect_error("yoso evaluate run --mode none", 1, "expected one of \"expected\", \"sampled\"");
   expect_error("yoso evaluate run --split all", 1, "expected train, dev or test");
   expect_error("yoso train toy.toml --out run", 1, "run: holds a run already; --resume");
@@ -192,8 +197,8 @@ TEST_F(Program, CtrlCSavesAndSaysHowToGoOn) {
           "while ! grep -q '\"step\":5' run/run.jsonl 2>/dev/null; do sleep 0.05; done; "
           "kill -TERM $child; wait $child");
   EXPECT_EQ(stopped.code, 130) << stopped.error;
-  EXPECT_THAT(stopped.error,
-              HasSubstr("and saved; go on with: yoso train toy.toml --out run --resume"));
+  EXPECT_THAT(stopped.error, HasSubstr("and saved; go on with: yoso train toy.toml --set "
+                                       "'train.steps=1000000' --out run --resume\n"));
   EXPECT_TRUE(exists("run/last.safetensors"));
   EXPECT_THAT(run("yoso train toy.toml --out run --resume").error,
               HasSubstr("expected at most train.steps = 4"));

@@ -50,9 +50,12 @@ void run(const TrainCommand& command) {
   const Ending ending = train(recipe, control);
 
   const RunState state = Checkpoint(last_path(out)).state();
-  if (ending == Ending::kInterrupted)
+  if (ending == Ending::kInterrupted) {
+    std::string settings;
+    for (const std::string& assignment : command.set) settings += " --set '" + assignment + "'";
     throw Interrupted(join("stopped after step ", state.step, " and saved; go on with: yoso train ",
-                           command.recipe, " --out ", out, " --resume"));
+                           command.recipe, settings, " --out ", out, " --resume"));
+  }
   if (ending == Ending::kStoppedEarly)
     std::cerr << "stopped early: no better evaluation since step " << state.best_step << '\n';
   std::cout << best_path(out) << ": best of step " << state.best_step << ", dev accuracy "

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "yoso/core/check.h"
+#include "yoso/core/utf8.h"
 #include "yoso/tasks/lines.h"
 
 namespace yoso {
@@ -65,14 +66,6 @@ void read_all(const fs::path& path, const DocumentSink& sink) {
   std::ifstream in = open_file(path);
   if (path.extension() == ".tsv") return read_documents_tsv(in, path.string(), sink);
   read_documents_jsonl(in, path.string(), sink);
-}
-
-bool is_utf8(const std::string& text) {
-  try {
-    return !nlohmann::json(text).dump().empty();
-  } catch (const nlohmann::json::type_error&) {
-    return false;
-  }
 }
 
 std::string label_of(const nlohmann::json& document) {

@@ -111,5 +111,15 @@ TEST(BatchReader, EndsWhenNobodyReadsOn) {
   reader.next();
 }
 
+// The limits of recipe.cc, and a run that was resumed at the last batch with as many before it.
+TEST(TrainingOrder, TheLastBatchOfTheLongestRunHoldsExamples) {
+  TrainConfig train;
+  train.batch_size = 1 << 18;
+  const std::vector<int64_t> last =
+      TrainingOrder(10, train, length).examples((int64_t{1} << 43) - 1);
+  EXPECT_EQ(last.size(), size_t{1} << 18);
+  EXPECT_THAT(last, testing::Each(testing::AllOf(testing::Ge(0), testing::Lt(10))));
+}
+
 }  // namespace
 }  // namespace yoso

@@ -46,11 +46,12 @@ template <class Number>
 bool from_text(const std::string& text, Number& value) {
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);
-  return result.ec == std::errc() && result.ptr == end;
+  return result.ec == std::errc() && result.ptr == end && !(value < 0);
 }
-// Counts: a file from elsewhere shall not send the run to before its start or beyond all steps.
+// Counts: a file from elsewhere shall not send the run to before its start or beyond all batches
+// (the limits of train.steps and train.accumulate in recipe.cc).
 bool from_text(const std::string& text, int64_t& value) {
-  constexpr int64_t kMost = int64_t{1} << 40;
+  constexpr int64_t kMost = int64_t{1} << 42;
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);
   return result.ec == std::errc() && result.ptr == end && value >= 0 && value <= kMost;

@@ -12,6 +12,7 @@
 
 #include "yoso/core/check.h"
 #include "yoso/core/file.h"
+#include "yoso/core/utf8.h"
 #include "yoso/train/toml.h"
 
 namespace yoso {
@@ -35,7 +36,8 @@ inline constexpr std::array kNames<Schedule> = {"one_cycle", "linear", "constant
 template <>
 inline constexpr std::array kNames<Precision> = {"none", "bfloat16"};
 
-constexpr int64_t kMany = int64_t{1} << 40;
+// Steps x accumulate x batch_size, the examples of a run, stay far below 2^63.
+constexpr int64_t kMany = int64_t{1} << 32;
 
 // Every key of a recipe with its range, once: reading, overriding and writing walk this list.
 template <class Visitor, class AnyRecipe>
@@ -80,8 +82,8 @@ void visit(Visitor& v, AnyRecipe& r) {
   auto& train = r.train;
   v.table("train");
   v.field("steps", train.steps, 1, kMany);
-  v.field("batch_size", train.batch_size, 1, 1 << 24);
-  v.field("accumulate", train.accumulate, 1, 1 << 24);
+  v.field("batch_size", train.batch_size, 1, 1 << 18);
+  v.field("accumulate", train.accumulate, 1, 1 << 10);
   v.field("length_window", train.length_window, 1, 1 << 16);
   v.field("learning_rate", train.learning_rate, 0.0, 1e3);
   v.field("weight_decay", train.weight_decay, 0.0, 1e3);
@@ -294,8 +296,14 @@ std::string toml_string(std::string_view text) {
 
 class Writer {
  public:
-  void table(const char* path) { out_ << (out_.tellp() > 0 ? "\n[" : "[") << path << "]\n"; }
-  void field(const char* key, const std::string& value) { put(key, toml_string(value)); }
+  void table(const char* path) {
+    path_ = path;
+    out_ << (out_.tellp() > 0 ? "\n[" : "[") << path << "]\n";
+  }
+  void field(const char* key, const std::string& value) {
+    if (!is_utf8(value)) fail(path_, ".", key, " is \"", value, "\", expected UTF-8");
+    put(key, toml_string(value));
+  }
   void field(const char* key, bool value) { put(key, value ? "true" : "false"); }
   void field(const char* key, int64_t value, int64_t, int64_t) { put(key, std::to_string(value)); }
   void field(const char* key, const std::optional<int64_t>& value) {
@@ -320,6 +328,7 @@ class Writer {
     out_ << key << " = " << value << '\n';
   }
   std::ostringstream out_;
+  std::string path_;
 };
 
 void apply(const toml::table& root, const std::string& name, bool has_lines, Recipe& recipe) {
@@ -357,6 +366,7 @@ void set_key(Recipe& recipe, const std::string& assignment) {
   const std::string name = "--set " + assignment;
   const size_t equals = assignment.find('=');
   if (equals == assignment.npos) fail(name, ": has no '=', expected KEY=VALUE");
+  if (!is_utf8(assignment)) fail(name, ": is no text, expected UTF-8");
   const std::string key = assignment.substr(0, equals), value = assignment.substr(equals + 1);
   toml::table table;
   try {

@@ -69,7 +69,8 @@ Recipe read_recipe(const std::string& path, std::span<const std::string> overrid
 // taken as a string.
 void set_key(Recipe& recipe, const std::string& assignment);
 
-// Every key with its value; parse_recipe reads the same recipe back.
+// Every key with its value; parse_recipe reads the same recipe back. Throws Error for a string that
+// is not UTF-8: no recipe could hold it.
 std::string to_toml(const Recipe& recipe);
 
 }  // namespace yoso

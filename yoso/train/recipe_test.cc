@@ -88,7 +88,11 @@ TEST(Recipe, ErrorsNameFileLineAndKey) {
   EXPECT_EQ(parse_error("[train]\nsteps = \"ten\"\n"),
             "r.toml:2: train.steps is a string, expected an integer");
   EXPECT_EQ(parse_error("[train]\nsteps = 0\n"),
-            "r.toml:2: train.steps is 0, expected 1 to 1099511627776");
+            "r.toml:2: train.steps is 0, expected 1 to 4294967296");
+  EXPECT_EQ(parse_error("[train]\naccumulate = 1025\n"),
+            "r.toml:2: train.accumulate is 1025, expected 1 to 1024");
+  EXPECT_EQ(parse_error("[train]\nbatch_size = 262145\n"),
+            "r.toml:2: train.batch_size is 262145, expected 1 to 262144");
   EXPECT_EQ(parse_error("[train]\nlearning_rate = nan\n"),
             "r.toml:2: train.learning_rate is nan, expected 0 to 1000");
   EXPECT_EQ(parse_error("[train]\nbetas = [1]\n"),
@@ -127,6 +131,14 @@ TEST(Recipe, OverrideErrorsNameTheArgument) {
   EXPECT_THAT(error("train.stops=1"),
               testing::StartsWith("--set train.stops=1: unknown key train.stops, expected"));
   EXPECT_THAT(error("=1"), testing::StartsWith("--set =1: key is \"\""));
+}
+
+TEST(Recipe, BytesThatAreNoTextAreRefusedByName) {
+  Recipe recipe;
+  EXPECT_EQ(error_of([&] { set_key(recipe, "train.out=a\xff"); }),
+            "--set train.out=a\xff: is no text, expected UTF-8");
+  recipe.train.out = "a\xff";
+  EXPECT_EQ(error_of([&] { to_toml(recipe); }), "train.out is \"a\xff\", expected UTF-8");
 }
 
 TEST(Recipe, MissingFileIsNamed) {
