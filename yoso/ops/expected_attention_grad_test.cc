@@ -96,7 +96,7 @@ TEST(CollisionSlope, IsAboveTheSurrogateByTheKnownRatio) {
 }
 
 TEST(ExpectedAttentionGrad, SlopesOfOnePairMatchGoldenNumbers) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : {DType::kFloat32, kWidest}) {
     for (const Golden& golden : kGolden) {
       Inputs in({.width = 2}, dtype, Scales::kAbsent);
       in.queries.fill([](int64_t, int64_t, int64_t, int64_t c) { return c == 0; });
@@ -114,33 +114,39 @@ TEST(ExpectedAttentionGrad, SlopesOfOnePairMatchGoldenNumbers) {
   }
 }
 
-TEST(ExpectedAttentionGrad, MatchesTheWorkedExample) {
-  const double r2 = std::sqrt(0.5), r5 = std::sqrt(0.2);
-  const double queries[] = {1, 0, r2, r2, 0, 1};
-  const double keys[] = {1, 0, -r2, r2, r5, 2 * r5};
-  const double values[] = {1, 0, 0, 1, 2, -1};
-  const double out_grad[] = {1, 0, 0, 1, 1, 1};
+// Bounds in float: three terms of at most 4, with the errors of expect_worked_example.
+template <class T>
+void expect_worked_example(void (*run)(const ExpectedAttentionGrad&)) {
+  const T r2 = static_cast<T>(std::sqrt(0.5)), r5 = static_cast<T>(std::sqrt(0.2));
+  const T queries[] = {1, 0, r2, r2, 0, 1};
+  const T keys[] = {1, 0, -r2, r2, r5, 2 * r5};
+  const T values[] = {1, 0, 0, 1, 2, -1};
+  const T out_grad[] = {1, 0, 0, 1, 1, 1};
   const double golden_queries[] = {2.3145997720,  .6291995439, -.6689450766,
                                    -1.0727251103, .1497624359, 1.3919229016};
   const double golden_keys[] = {2, .125, .0883883476, .7212008476, -.2144743114, .1379941186};
   const double golden_values[] = {1.0625,    .37890625,   .3203125,
                                   .37890625, .7038340719, 1.1770496083};
-  for (const auto run : {reference::expected_attention_grad, backend::expected_attention_grad}) {
-    double query_grad[6], key_grad[6], value_grad[6];
-    run({.queries = dense(queries, 1, 1, 3, 2),
-         .keys = dense(keys, 1, 1, 3, 2),
-         .values = dense(values, 1, 1, 3, 2),
-         .out_grad = dense(out_grad, 1, 1, 3, 2),
-         .query_grad = dense(query_grad, 1, 1, 3, 2),
-         .key_grad = dense(key_grad, 1, 1, 3, 2),
-         .value_grad = dense(value_grad, 1, 1, 3, 2),
-         .code_bits = 4});
-    for (int k = 0; k < 6; ++k) {
-      EXPECT_NEAR(query_grad[k], golden_queries[k], 1e-10) << k;
-      EXPECT_NEAR(key_grad[k], golden_keys[k], 1e-10) << k;
-      EXPECT_NEAR(value_grad[k], golden_values[k], 1e-10) << k;
-    }
+  const double allowed = sizeof(T) == 8 ? 1e-10 : 2e-5;
+  T query_grad[6], key_grad[6], value_grad[6];
+  run({.queries = dense(queries, 1, 1, 3, 2),
+       .keys = dense(keys, 1, 1, 3, 2),
+       .values = dense(values, 1, 1, 3, 2),
+       .out_grad = dense(out_grad, 1, 1, 3, 2),
+       .query_grad = dense(query_grad, 1, 1, 3, 2),
+       .key_grad = dense(key_grad, 1, 1, 3, 2),
+       .value_grad = dense(value_grad, 1, 1, 3, 2),
+       .code_bits = 4});
+  for (int k = 0; k < 6; ++k) {
+    EXPECT_NEAR(query_grad[k], golden_queries[k], allowed) << k;
+    EXPECT_NEAR(key_grad[k], golden_keys[k], allowed) << k;
+    EXPECT_NEAR(value_grad[k], golden_values[k], allowed) << k;
   }
+}
+
+TEST(ExpectedAttentionGrad, MatchesTheWorkedExample) {
+  expect_worked_example<double>(reference::expected_attention_grad);
+  expect_worked_example<Widest>(backend::expected_attention_grad);
 }
 
 // Adds to `bounds` what a kernel with sums of unit roundoff u may be wrong by.
@@ -230,6 +236,7 @@ double loss(const Inputs& in, double code_bits) {
 }
 
 TEST(ExpectedAttentionGrad, TrueGradientIsTheDerivativeOfTheForward) {
+  if (kWidest != DType::kFloat64) GTEST_SKIP() << "differences need double";
   for (const double code_bits : {1.0, 8.0, 2.5}) {
     Inputs in({.query_heads = 4,
                .key_heads = 2,
@@ -296,7 +303,7 @@ void expect_equal(const Grads& got, const Grads& expected) {
 // One thread sums a sequence in one pass, many threads cut it up.
 TEST(ExpectedAttentionGrad, HasTheSameBitsForAnyNumberOfThreads) {
   const int64_t threads = cpu::num_threads();
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : {DType::kFloat32, kWidest}) {
     const Inputs inputs({.batch = 2,
                          .query_heads = 2,
                          .queries = 500,
@@ -398,6 +405,14 @@ TEST(ExpectedAttentionGrad, NamesWhatIsWrong) {
   EXPECT_EQ(message([](A& a) { a.value_grad.dtype = DType::kFloat64; }),
             "expected_attention_grad: value_grad is float64, expected a type that goes with "
             "float32");
+  if (kOnGpu) {
+    const Inputs wide = in.widened();
+    Grads wide_grads(wide);
+    const ExpectedAttentionGrad a = wide_grads.args(wide, 8, Gradient::kSurrogate);
+    EXPECT_EQ(message_of([&] { backend::expected_attention_grad(a); }),
+              "expected_attention_grad: queries is float64, expected float32, bfloat16 or float16 "
+              "on a GPU");
+  }
   for (const Buffer* x : {&grads.queries, &grads.keys, &grads.values}) {
     x->for_each([&](int64_t b, int64_t h, int64_t i, int64_t c) {
       EXPECT_TRUE(std::isnan(x->at(b, h, i, c))) << "a refused call has written";

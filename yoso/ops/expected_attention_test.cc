@@ -48,7 +48,7 @@ TEST(CollisionProbability, MatchesGoldenNumbers) {
 }
 
 TEST(ExpectedAttention, WeighsOnePairByTheGoldenNumbers) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : {DType::kFloat32, kWidest}) {
     for (const Golden& golden : kGolden) {
       Inputs in({.width = 2}, dtype, Scales::kAbsent);
       in.queries.fill([](int64_t, int64_t, int64_t, int64_t c) { return c == 0; });
@@ -85,32 +85,37 @@ TEST(ExpectedAttention, KeepsRelativeAccuracyOfSmallWeights) {
   }
 }
 
-TEST(ExpectedAttention, MatchesTheWorkedExample) {
-  const double r2 = std::sqrt(0.5), r5 = std::sqrt(0.2);
-  const double queries[] = {1, 0, r2, r2, 0, 1};
-  const double keys[] = {1, 0, -r2, r2, r5, 2 * r5};
-  const double values[] = {1, 0, 0, 1, 2, -1};
-  const double identity[] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+// Bounds in float: three terms, each with the error of its weight (1.2e-6) and of its cosine
+// (5e-7).
+template <class T>
+void expect_worked_example(void (*run)(const ExpectedAttention&)) {
+  const T r2 = static_cast<T>(std::sqrt(0.5)), r5 = static_cast<T>(std::sqrt(0.2));
+  const T queries[] = {1, 0, r2, r2, 0, 1};
+  const T keys[] = {1, 0, -r2, r2, r5, 2 * r5};
+  const T values[] = {1, 0, 0, 1, 2, -1};
+  const T identity[] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   const double weights[] = {1,           .00390625, .1758666190, .31640625,  .0625,
                             .6490821554, .0625,     .31640625,   .5279674529};
   const double golden[] = {1.3517332379, -.1719603690, 1.6145705608,
                            -.5865821554, 1.1184349058, -.2115612029};
-  double out[9];
+  const double allowed = sizeof(T) == 8 ? 1e-10 : 1e-5;
+  T out[9];
   ExpectedAttention a{.queries = dense(queries, 1, 1, 3, 2),
                       .keys = dense(keys, 1, 1, 3, 2),
                       .values = dense(identity, 1, 1, 3, 3),
                       .out = dense(out, 1, 1, 3, 3),
                       .code_bits = 4};
-  for (const auto run : {reference::expected_attention, backend::expected_attention}) {
-    a.values = dense(identity, 1, 1, 3, 3);
-    a.out = dense(out, 1, 1, 3, 3);
-    run(a);
-    for (int k = 0; k < 9; ++k) EXPECT_NEAR(out[k], weights[k], 1e-10) << k;
-    a.values = dense(values, 1, 1, 3, 2);
-    a.out = dense(out, 1, 1, 3, 2);
-    run(a);
-    for (int k = 0; k < 6; ++k) EXPECT_NEAR(out[k], golden[k], 1e-10) << k;
-  }
+  run(a);
+  for (int k = 0; k < 9; ++k) EXPECT_NEAR(out[k], weights[k], allowed) << k;
+  a.values = dense(values, 1, 1, 3, 2);
+  a.out = dense(out, 1, 1, 3, 2);
+  run(a);
+  for (int k = 0; k < 6; ++k) EXPECT_NEAR(out[k], golden[k], allowed) << k;
+}
+
+TEST(ExpectedAttention, MatchesTheWorkedExample) {
+  expect_worked_example<double>(reference::expected_attention);
+  expect_worked_example<Widest>(backend::expected_attention);
 }
 
 class ExpectedAttentionTable : public ::testing::TestWithParam<Shape> {};
@@ -272,6 +277,13 @@ TEST(ExpectedAttention, NamesWhatIsWrong) {
               backend::expected_attention(a);
             }),
             "expected_attention: query_rows.offsets[2] is 2, expected at least offsets[1] = 3");
+  if (kOnGpu) {
+    const Inputs wide = in.widened();
+    Buffer wide_out = empty_out(wide);
+    EXPECT_EQ(message_of([&] { backend::expected_attention(wide.forward(wide_out, 8)); }),
+              "expected_attention: queries is float64, expected float32, bfloat16 or float16 on a "
+              "GPU");
+  }
   out.for_each([&](int64_t b, int64_t h, int64_t i, int64_t v) {
     EXPECT_TRUE(std::isnan(out.at(b, h, i, v))) << "a refused call has written";
   });

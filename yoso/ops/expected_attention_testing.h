@@ -4,13 +4,18 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
+#include "yoso/ops/backend_testing.h"
 #include "yoso/ops/expected_attention.h"
 #include "yoso/ops/expected_attention_grad.h"
 #include "yoso/ops/testing.h"
 
 namespace yoso::testing {
+
+// What kWidest names.
+using Widest = std::conditional_t<kWidest == DType::kFloat64, double, float>;
 
 enum class Scales : uint8_t { kAbsent, kPresent };
 
@@ -188,7 +193,7 @@ inline std::vector<double> powers(const Shape& shape, DType dtype) {
 
 // How many roundings a term of a sum of n passes through: a block's, then the blocks'.
 inline double roundings(int64_t n) {
-  constexpr int64_t kBlock = 96;
+  constexpr int64_t kBlock = kOnGpu ? 64 : 96;
   return double(std::min(n, kBlock) + n / kBlock + 2);
 }
 
