@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "yoso/nn/config.h"
 
@@ -22,6 +23,9 @@ struct EncoderConfig {
   NormPosition norm = NormPosition::kPre;
   bool shared_layers = false;  // one block applied `layers` times
   double position_std = 0.02;  // initial deviation of the learned positions
+  // Lengths of the n-grams whose hashed embeddings are added to each token (nn/ngram_embedding.h).
+  std::vector<int64_t> ngrams;
+  int64_t ngram_buckets = 16384;  // rows of the table of one length
   nn::AttentionConfig attention;
 };
 

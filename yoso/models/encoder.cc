@@ -36,6 +36,11 @@ Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
   position_embedding_ = register_parameter(
       "position_embedding",
       at::empty({config.max_length, config.hidden}).normal_(0, config.position_std));
+  if (!config.ngrams.empty()) {
+    ngram_embedding_ = register_module(
+        "ngram_embedding",
+        std::make_shared<nn::NgramEmbedding>(config.ngrams, config.ngram_buckets, config.hidden));
+  }
   register_module("norm", norm_);
   register_module("dropout", dropout_);
   const nn::EncoderBlockConfig block{.hidden = config.hidden,
@@ -67,6 +72,10 @@ at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
          tokens.sizes());
   }
   at::Tensor x = token_embedding_(tokens) + position_embedding_.narrow(0, 0, tokens.size(1));
+  if (ngram_embedding_) {
+    // What stands in masked tokens is not the text that real ones follow.
+    x = x + ngram_embedding_->forward(tokens.masked_fill(mask.logical_not(), 0));
+  }
   if (config_.norm == NormPosition::kPost) x = norm_(x);
   x = dropout_(x);
   for (int64_t i = 0; i < config_.layers; ++i) {

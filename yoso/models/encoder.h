@@ -1,4 +1,4 @@
-// Encoder: token and learned position embeddings, then blocks.
+// Encoder: token, learned position and, if any, n-gram embeddings, then blocks.
 // kPre: a layer norm follows the blocks; kPost: it follows the embeddings.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -12,6 +12,7 @@
 #include "yoso/models/config.h"
 #include "yoso/nn/dropout.h"
 #include "yoso/nn/encoder_block.h"
+#include "yoso/nn/ngram_embedding.h"
 
 namespace yoso {
 
@@ -30,7 +31,8 @@ class Encoder : public torch::nn::Module {
   EncoderConfig config_;
   bool activation_checkpointing_;
   torch::nn::Embedding token_embedding_;
-  at::Tensor position_embedding_;  // [max_length, hidden]
+  at::Tensor position_embedding_;                        // [max_length, hidden]
+  std::shared_ptr<nn::NgramEmbedding> ngram_embedding_;  // null without n-grams
   torch::nn::LayerNorm norm_;
   nn::Dropout dropout_;
   std::vector<std::shared_ptr<nn::EncoderBlock>> blocks_;  // one when shared

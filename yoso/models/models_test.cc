@@ -64,6 +64,10 @@ TEST(Models, NameTheFieldThatIsWrong) {
             "encoder.max_length is -1, expected at least 1");
   EXPECT_EQ(with([](auto& c) { c.encoder.layers = 0; }),
             "encoder.layers is 0, expected at least 1");
+  EXPECT_EQ(with([](auto& c) {
+              c.encoder.ngrams = {3, 3};
+            }),
+            "encoder.ngrams has 3 twice, expected different lengths");
 }
 
 TEST(Models, RefuseTokensBeyondTheirPositions) {
@@ -95,6 +99,29 @@ TEST(Models, PaddingDoesNotChangeTheLogitsOfRealTokens) {
       }
     }
   }
+}
+
+TEST(Models, NgramsAreThoseOfTheRealTokens) {
+  ModelConfig config = config_of("token_classifier", "none");
+  config.encoder.ngrams = {2, 5};
+  config.encoder.ngram_buckets = 64;
+  const auto model = model_of(config);
+  model->eval();
+  const Tensor tokens = tokens_of({19}, 19).tokens;
+  const auto logits = [&](const Tensor& input, const Tensor& mask) {
+    return model->forward(input, mask)[0];
+  };
+  const Tensor all = logits(tokens, at::ones({1, 19}, at::kBool));
+  const Tensor start = tokens.slice(1, 0, 7);
+  // Sums in another order, as above.
+  const Tensor alone = logits(start, at::ones({1, 7}, at::kBool));
+  EXPECT_LE((all.slice(0, 0, 7) - alone).abs().max().item<double>(), 1e-5);
+
+  // Padded on the left by any tokens, the text still starts after padding.
+  const Tensor mask = at::arange(19).unsqueeze(0) >= 12;
+  const Tensor other = at::cat({tokens.slice(1, 0, 12) % 10 + 1, tokens.slice(1, 12)}, 1);
+  EXPECT_TRUE(at::equal(logits(tokens, mask).slice(0, 12), logits(other, mask).slice(0, 12)));
+  EXPECT_FALSE(at::equal(all.slice(0, 12, 13), logits(tokens, mask).slice(0, 12, 13)));
 }
 
 TEST(Models, AnEmptySequenceHasFiniteLogits) {

@@ -63,6 +63,8 @@ void visit(Visitor& v, AnyRecipe& r) {
   v.field("norm", encoder.norm);
   v.field("shared_layers", encoder.shared_layers);
   v.field("position_std", encoder.position_std, 0.0, 100.0);
+  v.field("ngrams", encoder.ngrams, 2, 64);
+  v.field("ngram_buckets", encoder.ngram_buckets, 1, 1 << 24);
 
   auto& attention = encoder.attention;
   v.table("model.attention");
@@ -160,11 +162,16 @@ class Reader {
   }
 
   void field(const char* key, int64_t& value, int64_t low, int64_t high) {
-    if (const toml::node* node = find(key)) {
-      if (!node->is_integer()) refuse(*node, full(key), "an integer");
-      value = **node->as_integer();
-      check_range(*node, key, value, low, high);
-    }
+    if (const toml::node* node = find(key)) value = integer(*node, key, low, high);
+  }
+
+  void field(const char* key, std::vector<int64_t>& value, int64_t low, int64_t high) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    const toml::array* array = node->as_array();
+    if (array == nullptr) refuse(*node, full(key), "an array of integers");
+    value.clear();
+    for (const toml::node& item : *array) value.push_back(integer(item, key, low, high));
   }
 
   void field(const char* key, std::optional<int64_t>& value) {
@@ -240,6 +247,13 @@ class Reader {
       fail(where(node), full(key), " is ", value, ", expected ", low, " to ", high);
   }
 
+  int64_t integer(const toml::node& node, const char* key, int64_t low, int64_t high) const {
+    if (!node.is_integer()) refuse(node, full(key), "an integer");
+    const int64_t value = **node.as_integer();
+    check_range(node, key, value, low, high);
+    return value;
+  }
+
   double number(const toml::node& node, const char* key, double low, double high) const {
     if (!node.is_number()) refuse(node, full(key), "a number");
     const double value = *node.value<double>();
@@ -310,6 +324,11 @@ class Writer {
     if (value) put(key, std::to_string(*value));
   }
   void field(const char* key, double value, double, double) { put(key, number_text(value)); }
+  void field(const char* key, const std::vector<int64_t>& value, int64_t, int64_t) {
+    std::string items;
+    for (const int64_t item : value) items += join(items.empty() ? "" : ", ", item);
+    put(key, join("[", items, "]"));
+  }
   void field(const char* key, const std::array<double, 2>& value, double, double) {
     put(key, join("[", number_text(value[0]), ", ", number_text(value[1]), "]"));
   }

@@ -29,6 +29,7 @@ pooling = "first"
 hidden = 128
 shared_layers = true
 dropout = 0
+ngrams = [3, 5]
 [model.attention]
 kind = "softmax"
 [model.attention.yoso]
@@ -52,6 +53,7 @@ mixed_precision = "bfloat16"
   EXPECT_EQ(recipe.model.encoder.hidden, 128);
   EXPECT_TRUE(recipe.model.encoder.shared_layers);
   EXPECT_EQ(recipe.model.encoder.dropout, 0.0);
+  EXPECT_THAT(recipe.model.encoder.ngrams, testing::ElementsAre(3, 5));
   EXPECT_EQ(recipe.model.encoder.attention.kind, "softmax");
   const YosoOptions& yoso = recipe.model.encoder.attention.yoso;
   EXPECT_EQ(yoso.mode, Mode::kSampled);
@@ -68,12 +70,14 @@ TEST(Recipe, WrittenTextReadsBackTheSame) {
   Recipe recipe;
   recipe.task.data = "a \"quoted\"\\path\n\x7f";
   recipe.task.options = {{"max_length", "007"}, {"odd key", "x"}};
+  recipe.model.encoder.ngrams = {4, 2};
   recipe.model.encoder.attention.yoso.seed = 5;
   recipe.train.learning_rate = 0.1 + 0.2;
   const std::string text = to_toml(recipe);
   const Recipe again = parse_recipe(text, "r.toml");
   EXPECT_EQ(again.task.data, recipe.task.data);
   EXPECT_EQ(again.task.options, recipe.task.options);
+  EXPECT_EQ(again.model.encoder.ngrams, recipe.model.encoder.ngrams);
   EXPECT_EQ(again.train.learning_rate, recipe.train.learning_rate);
   EXPECT_EQ(to_toml(again), text);
 }
@@ -101,6 +105,14 @@ TEST(Recipe, ErrorsNameFileLineAndKey) {
             "r.toml:2: model.pooling is \"max\", expected one of \"mean\", \"first\"");
   EXPECT_EQ(parse_error("[model]\nshared_layers = 1\n"),
             "r.toml:2: model.shared_layers is an integer, expected true or false");
+  EXPECT_EQ(parse_error("[model]\nngrams = 3\n"),
+            "r.toml:2: model.ngrams is an integer, expected an array of integers");
+  EXPECT_EQ(parse_error("[model]\nngrams = [3,\n0.5]\n"),
+            "r.toml:3: model.ngrams is a number with a fraction, expected an integer");
+  EXPECT_EQ(parse_error("[model]\nngrams = [3, 1]\n"),
+            "r.toml:2: model.ngrams is 1, expected 2 to 64");
+  EXPECT_EQ(parse_error("[model]\nngram_buckets = 0\n"),
+            "r.toml:2: model.ngram_buckets is 0, expected 1 to 16777216");
   EXPECT_EQ(parse_error("model = 3\n"), "r.toml:1: model is an integer, expected a table");
   EXPECT_EQ(parse_error("[task]\nfiles = [1]\n"),
             "r.toml:2: task.files is an array, expected a string, a number, true or false");
@@ -112,9 +124,12 @@ TEST(Recipe, OverridesSetOneKey) {
   Recipe recipe;
   set_key(recipe, "train.steps=7");
   set_key(recipe, "model.attention.kind=softmax");
+  set_key(recipe, "model.ngrams=[2, 3]");
+  set_key(recipe, "model.ngrams=[6]");
   set_key(recipe, "task.max_length=512");
   set_key(recipe, "task.data=data/a=b");
   EXPECT_EQ(recipe.train.steps, 7);
+  EXPECT_THAT(recipe.model.encoder.ngrams, testing::ElementsAre(6));
   EXPECT_EQ(recipe.model.encoder.attention.kind, "softmax");
   EXPECT_EQ(recipe.task.options.at("max_length"), "512");
   EXPECT_EQ(recipe.task.data, "data/a=b");
