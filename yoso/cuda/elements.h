@@ -30,9 +30,9 @@ __device__ T narrow(float x) {
   }
 }
 
-// kSize neighbours, read and written as one.
+// kSize neighbours, read and written as one (16 bytes at a time).
 template <class T, int kSize>
-struct alignas(sizeof(T) * kSize) Vec {
+struct alignas(sizeof(T) * kSize < 16 ? sizeof(T) * kSize : 16) Vec {
   T at[kSize];
 
   static __device__ Vec load(const T* from) { return *reinterpret_cast<const Vec*>(from); }
@@ -44,9 +44,8 @@ template <class T>
 inline constexpr int kVec = 16 / static_cast<int>(sizeof(T));
 
 // Whether every row of `a` begins on a boundary of 16 bytes.
-template <class T>
-bool is_aligned(const ConstArray& a) {
-  const auto whole = [](int64_t stride) { return stride % kVec<T> == 0; };
+inline bool is_aligned(const ConstArray& a) {
+  const auto whole = [&](int64_t stride) { return stride * size_of(a.dtype) % 16 == 0; };
   return reinterpret_cast<uintptr_t>(a.data) % 16 == 0 && whole(a.row_stride) &&
          whole(a.head_stride) && whole(a.batch_stride);
 }

@@ -9,22 +9,18 @@ __global__ void probe() {}
 
 }  // namespace
 
-PoolStream::~PoolStream() {
-  for (void* block : blocks_) cudaFreeAsync(block, handle());
-}
-
-void* PoolStream::allocate_bytes(int64_t bytes) {
+void* PoolStream::take(int64_t bytes) {
   void* block = nullptr;
-  if (bytes == 0) return block;
   const cudaError_t error = cudaMallocAsync(&block, static_cast<size_t>(bytes), handle());
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // an allocation that failed leaves nothing else broken
     fail("GPU memory: ", bytes, " bytes do not fit, expected them to; a smaller batch needs less");
   }
   throw_if_failed("cudaMallocAsync", error);
-  blocks_.push_back(block);
   return block;
 }
+
+void PoolStream::give_back(void* block) { cudaFreeAsync(block, handle()); }
 
 const char* unavailable() {
   int devices = 0;

@@ -129,6 +129,7 @@ class Mirror {
   }
 
   cuda::PoolStream stream_{nullptr};
+  cuda::Stream::Scope scope_{stream_};
   std::vector<void*> blocks_;
   std::vector<Result> results_;
 };

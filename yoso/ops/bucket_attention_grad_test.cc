@@ -358,7 +358,7 @@ TEST(BucketAttentionGrad, TrueSlopeHasTheValuesOfTheFormula) {
   } kGolden[] = {{0, 0.0111906}, {0.5, 0.129072}, {0.9, 1.90224}, {0.99, 14.0443}};
   for (auto* run : {reference::bucket_attention_grad, backend::bucket_attention_grad}) {
     for (const auto& golden : kGolden) {
-      Case c({1, 1, 1, 1, 1, 1, 9, 2, 1, kDense, kNone, kIdentical}, DType::kFloat64,
+      Case c({1, 1, 1, 1, 1, 1, 9, 2, 1, kDense, kNone, kIdentical}, kWidest,
              Numbers::kWhole, kNoScale);
       c.gradient = Gradient::kTrue;
       c.queries.fill([](auto, auto, auto, int64_t k) { return k == 0; });
@@ -605,7 +605,7 @@ INSTANTIATE_TEST_SUITE_P(Types, BucketAttentionGradBatch,
 TEST(BucketAttentionGrad, ApproachesTheExpectationAsHashesGrow) {
   const int64_t n = 32, width = 16, bits = 4;
   const Shape shape{1, 1, 1, n, n, 1, bits, width, 3};
-  Case c(shape, DType::kFloat64, Numbers::kUnit, kNoScale);
+  Case c(shape, kWidest, Numbers::kUnit, kNoScale);
   Gradients expected{c.out.query_grad.widened(), c.out.key_grad.widened()};
   expected.query_grad.fill([](auto...) { return 0; });
   expected.key_grad.fill([](auto...) { return 0; });

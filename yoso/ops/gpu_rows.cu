@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/ops/gpu_rows.h"
+
 #include <algorithm>
 
 #include "yoso/cuda/launch.h"
-#include "yoso/ops/gpu_rows.h"
 
 namespace yoso::cuda {
 namespace {
@@ -31,29 +32,61 @@ int64_t* upload(const std::vector<int64_t>& host, Stream& stream) {
   return device;
 }
 
-Rows upload_rows(const Rows& host, Stream& stream) {
-  Rows device = host;
-  if (host.offsets) {
-    device.offsets = upload({host.offsets, host.offsets + host.sequences + 1}, stream);
-  }
-  return device;
+GpuSide::GpuSide(const Rows& host, int64_t batch, int64_t rows, Stream& stream)
+    : device_(host), sequences_(host.count(batch)), row_extent_(rows), stream_(stream) {
+  if (host.offsets == nullptr) return;
+  offsets_.assign(host.offsets, host.offsets + host.sequences + 1);
+  device_.offsets = upload(offsets_, stream);
 }
 
-Tiles tile_rows(const Rows& host, int64_t batch, int64_t rows, int64_t rows_per_tile,
-                Stream& stream) {
+int64_t GpuSide::first_row(int64_t sequence) const {
+  return offsets_.empty() ? sequence * row_extent_ : offsets_[static_cast<size_t>(sequence)];
+}
+
+int64_t GpuSide::rows_of(int64_t first, int64_t count) const {
+  return first_row(first + count) - first_row(first);
+}
+
+int64_t GpuSide::longest() const {
+  if (offsets_.empty()) return sequences_ == 0 ? 0 : row_extent_;
+  int64_t longest = 0;
+  for (int64_t s = 0; s < sequences_; ++s) longest = std::max(longest, length(s));
+  return longest;
+}
+
+Tiles GpuSide::tiles(int64_t rows_per_tile) const {
   const auto count = [&](int64_t n) { return std::max<int64_t>(1, ceil_div(n, rows_per_tile)); };
-  Tiles tiles{.rows_per_tile = rows_per_tile, .sequences = host.count(batch)};
-  if (host.offsets == nullptr) {
-    tiles.per_sequence = count(rows);
-    tiles.total = tiles.per_sequence * batch;
+  Tiles tiles{.rows_per_tile = rows_per_tile, .sequences = sequences_};
+  if (offsets_.empty()) {
+    tiles.per_sequence = count(row_extent_);
+    tiles.total = tiles.per_sequence * sequences_;
     return tiles;
   }
   std::vector<int64_t> first{0};
-  for (int64_t b = 0; b < host.sequences; ++b) {
-    first.push_back(first.back() + count(host.offsets[b + 1] - host.offsets[b]));
-  }
+  for (int64_t s = 0; s < sequences_; ++s) first.push_back(first.back() + count(length(s)));
   tiles.total = first.back();
-  tiles.first = upload(first, stream);
+  tiles.first = upload(first, stream_);
+  return tiles;
+}
+
+Tiles GpuSide::slice(const Tiles& all, int64_t first, int64_t count) const {
+  Tiles part = all;
+  part.first_sequence = first;
+  part.sequences = count;
+  if (offsets_.empty()) {
+    part.total = count * all.per_sequence;
+  } else {
+    part.first_tile = tiles_before(first, all.rows_per_tile);
+    part.total = tiles_before(first + count, all.rows_per_tile) - part.first_tile;
+  }
+  return part;
+}
+
+int64_t GpuSide::tiles_before(int64_t sequence, int64_t rows_per_tile) const {
+  int64_t tiles = 0;
+  for (int64_t s = 0; s < sequence; ++s) {
+    tiles += std::max<int64_t>(1, ceil_div(length(s), rows_per_tile));
+  }
   return tiles;
 }
 

@@ -1,4 +1,4 @@
-// Which rows are real, as kernels see it: Rows whose offsets lie on the GPU, and the way from a
+// Which rows are real, as kernels see it: Rows whose offsets lie on the GPU, and the way from the
 // number of a work item to a sequence and a run of its rows.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -15,16 +15,14 @@ namespace yoso::cuda {
 // numbers.
 int64_t* upload(const std::vector<int64_t>& host, Stream& stream);
 
-// A side with its offsets on the GPU. `host` is the operator's: offsets on the host.
-Rows upload_rows(const Rows& host, Stream& stream);
-
-// The rows of every sequence of one side cut into tiles of `tile` rows, counted through.
+// Tiles of rows of some sequences, counted through, as a kernel takes them.
 struct Tiles {
   int64_t rows_per_tile = 1;
-  int64_t total = 0;               // tiles of all sequences
+  int64_t total = 0;               // of these sequences
+  int64_t first_sequence = 0, sequences = 0;
   int64_t per_sequence = 0;        // padded
-  const int64_t* first = nullptr;  // ragged, on the GPU: [sequences + 1], first tile of a sequence
-  int64_t sequences = 0;
+  const int64_t* first = nullptr;  // ragged, on the GPU: first tile of every sequence of the side
+  int64_t first_tile = 0;          // ragged: first[first_sequence]
 
   struct Place {
     int64_t sequence, tile;  // tile within the sequence
@@ -32,23 +30,48 @@ struct Tiles {
 
 #ifdef __CUDACC__
   __device__ Place operator[](int64_t item) const {
-    if (first == nullptr) return {item / per_sequence, item % per_sequence};
-    int64_t low = 0, high = sequences - 1;
+    if (first == nullptr) return {first_sequence + item / per_sequence, item % per_sequence};
+    int64_t low = first_sequence, high = first_sequence + sequences - 1;
     while (low < high) {
       const int64_t middle = (low + high + 1) / 2;
-      if (first[middle] <= item) {
+      if (first[middle] - first_tile <= item) {
         low = middle;
       } else {
         high = middle - 1;
       }
     }
-    return {low, item - first[low]};
+    return {low, item - (first[low] - first_tile)};
   }
 #endif
 };
 
-// Every sequence has at least one tile, also the empty ones. `host` has its offsets on the host.
-Tiles tile_rows(const Rows& host, int64_t batch, int64_t rows, int64_t rows_per_tile,
-                Stream& stream);
+// One side (queries or keys) of an operator on the GPU.
+class GpuSide {
+ public:
+  // `host`: as operators take it, offsets on the host. `rows`: the row extent of the arrays.
+  GpuSide(const Rows& host, int64_t batch, int64_t rows, Stream& stream);
+
+  const Rows& rows() const { return device_; }  // offsets on the GPU
+  int64_t sequences() const { return sequences_; }
+  int64_t row_extent() const { return row_extent_; }
+  // Rows of sequences first .. first + count - 1, and where those begin among all of the side.
+  int64_t rows_of(int64_t first, int64_t count) const;
+  int64_t first_row(int64_t sequence) const;
+  int64_t longest() const;
+
+  // Every sequence has at least one tile, also the empty ones. To be asked once for a size.
+  Tiles tiles(int64_t rows_per_tile) const;
+  // The part of `all` that belongs to sequences first .. first + count - 1.
+  Tiles slice(const Tiles& all, int64_t first, int64_t count) const;
+
+ private:
+  int64_t length(int64_t sequence) const { return rows_of(sequence, 1); }
+  int64_t tiles_before(int64_t sequence, int64_t rows_per_tile) const;
+
+  Rows device_;
+  std::vector<int64_t> offsets_;  // ragged
+  int64_t sequences_, row_extent_;
+  Stream& stream_;
+};
 
 }  // namespace yoso::cuda

@@ -228,7 +228,7 @@ void run(const Hash& a, Stream& stream) {
   }
   constexpr int kRows = 16 * kRowTiles<T, kSteps> * kThreads / kWarp;
   const int64_t tiles = ceil_div(a.x.rows, kRows);
-  const bool aligned = a.x.cols == 16 * kSteps && is_aligned<T>(a.x);
+  const bool aligned = a.x.cols == 16 * kSteps && is_aligned(a.x);
   launch(Hash::kName, stream.handle(), a.x.batch * a.x.heads * tiles, kThreads, 0,
          write_codes<T, kSteps>, a, tiles, aligned, shape, reinterpret_cast<const uint2*>(matrix));
 }
