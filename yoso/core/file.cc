@@ -44,10 +44,11 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-FileWriter::FileWriter(std::string path)
-    : path_(std::move(path)),
-      temporary_(path_ + ".tmp"),
-      descriptor_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+FileWriter::FileWriter(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path_, ignored))
+    fail(path_, ": is a folder, expected a file to write");
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail_with_errno(path_, "open");
 }
 

@@ -44,6 +44,8 @@ TEST(File, FailuresAreNamed) {
             "/dev/full: cannot write: No space left on device");
   const std::string path = folder / "none/a";
   EXPECT_EQ(error_of([&] { FileWriter{path}; }), path + ": cannot open: No such file or directory");
+  EXPECT_EQ(error_of([&] { FileWriter{folder.path()}; }),
+            folder.path().string() + ": is a folder, expected a file to write");
   EXPECT_EQ(error_of([&] { read_text(path); }), path + ": cannot open: No such file or directory");
   EXPECT_EQ(error_of([&] { read_text(folder / ""); }),
             folder / "" + ": cannot read: Is a directory");
