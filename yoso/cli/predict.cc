@@ -48,6 +48,31 @@ std::string answer(Model& model, const Task& task, const std::vector<int64_t>& t
   return labels;
 }
 
+// Answers every line of `in` by one line, an empty one where there is no text. Lines end in LF or
+// CR LF. Throws Error with `name` and the line's number.
+void answer_lines(std::istream& in, const std::string& name, const Task& task, Model& model,
+                  int64_t seed) {
+  int64_t number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    if (line.ends_with('\r')) line.pop_back();
+    std::vector<int64_t> tokens;
+    try {
+      if (!line.empty()) tokens = task.encode(line);
+    } catch (const Error& error) {
+      fail(name, ":", number, ": ", error.what());
+    }
+    if (!tokens.empty()) {
+      // The same hashes for every line: an answer does not depend on the lines before.
+      const nn::GeneratorScope seeded(seed);
+      std::cout << answer(model, task, tokens);
+    }
+    std::cout << std::endl;
+    if (!std::cout) fail("standard output: cannot write");
+  }
+  if (in.bad()) fail(name, ": cannot be read to its end");
+}
+
 void run(const PredictCommand& command) {
   const Checkpoint checkpoint(command.checkpoint);
   const Recipe& recipe = checkpoint.recipe();
@@ -58,29 +83,13 @@ void run(const PredictCommand& command) {
   model->eval();
   const at::NoGradGuard no_grad;
 
-  std::ifstream file;
-  const bool from_file = command.file != "-";
-  if (from_file) {
-    file.open(command.file);
-    if (!file) fail(command.file, ": cannot be read, expected a file of lines");
+  if (command.file == "-") {
+    answer_lines(std::cin, "standard input", *task, *model, recipe.train.seed);
+    return;
   }
-  std::istream& in = from_file ? file : std::cin;
-  int64_t number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    std::vector<int64_t> tokens;
-    try {
-      tokens = task->encode(line);
-      if (tokens.empty()) fail("is empty, expected text");
-    } catch (const Error& error) {
-      fail(from_file ? command.file : "standard input", ":", number, ": ", error.what());
-    }
-    // The same hashes for every line: an answer does not depend on the lines before.
-    const nn::GeneratorScope seeded(recipe.train.seed);
-    std::cout << answer(*model, *task, tokens) << std::endl;
-    if (!std::cout) fail("standard output: cannot write");
-  }
-  if (in.bad()) fail(command.file, ": cannot be read to its end");
+  std::ifstream file(command.file);
+  if (!file) fail(command.file, ": cannot be read, expected a file of lines");
+  answer_lines(file, command.file, *task, *model, recipe.train.seed);
 }
 
 }  // namespace
@@ -98,8 +107,9 @@ void add_predict_command(CLI::App& app) {
       "  yoso predict runs/text/yoso reviews.txt > labels.tsv\n"
       "Prints for each line, as soon as it is read, its label, a tab, and the probability of "
       "every\n"
-      "class; for a task with a label per token, the labels. The data of the training are not\n"
-      "needed.");
+      "class; for a task with a label per token, the labels; for an empty line an empty line. "
+      "Lines\n"
+      "may end in CR LF. The data of the training are not needed.");
   command->callback([options] { run(*options); });
 }
 

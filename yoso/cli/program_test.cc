@@ -141,7 +141,10 @@ TEST_F(Program, TrainsEvaluatesAndPredicts) {
   EXPECT_EQ(std::ranges::count(predicted.out, '\n'), 2);
   EXPECT_EQ(std::ranges::count(predicted.out.substr(0, predicted.out.find('\n')), ' '), 7);
   expect_error("printf '0 1\\n0 x\\n' | yoso predict run", 1, "standard input:2: ");
-  EXPECT_EQ(run("printf '0 1\\n\\n' | yoso predict run").code, 1);
+  // One line a line: an empty one has no answer and ends nothing.
+  const std::string answer = run("printf '3 2 1\\n' | yoso predict run").out;
+  EXPECT_EQ(run("printf '\\n3 2 1\\n  \\n\\n3 2 1' | yoso predict run").out,
+            "\n" + answer + "\n\n" + answer);
   expect_error("yoso predict run no.txt", 1, "no.txt: cannot be read");
   expect_error("{ echo 0 1 | yoso predict run >/dev/full; }", 1, "standard output: cannot write");
 }
@@ -161,6 +164,7 @@ TEST_F(Program, ClassesComeWithProbabilities) {
   const Result predicted = run("echo 'a fine film' | yoso predict run");
   EXPECT_EQ(predicted.code, 0) << predicted.error;
   EXPECT_THAT(predicted.out, testing::MatchesRegex("(good|bad)\tbad=0[.][0-9]+ good=0[.][0-9]+\n"));
+  EXPECT_EQ(run("printf 'a fine film\\r\\n\\r\\n' | yoso predict run").out, predicted.out + "\n");
 
   write("text.tsv", "");
   std::filesystem::create_directories(folder_ + "/docs");
