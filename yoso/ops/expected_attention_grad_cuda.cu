@@ -1,28 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/expected_attention_grad.h"
-#include "yoso/ops/pair_sums.h"
+#include "yoso/ops/pair_sums_mma.h"
 
 namespace yoso::cuda {
 
 void expected_attention_grad(const ExpectedAttentionGrad& a, Stream& stream) {
   a.check();
   constexpr const char* kName = ExpectedAttentionGrad::kName;
-  with_gpu_type(kName, "queries", a.queries.dtype, [&]<class>() {});
   const Stream::Scope scope(stream);
   const GpuSide query_side(a.query_rows, a.queries.batch, a.queries.rows, stream);
   const GpuSide key_side(a.key_rows, a.keys.batch, a.keys.rows, stream);
-  const PairSide queries =
-      pair_side(kName, query_side, a.queries, a.query_scale, a.out_grad, stream);
-  const PairSide keys = pair_side(kName, key_side, a.keys, a.key_scale, a.values, stream);
-  clear_masked_rows(kName, queries, a.query_grad, stream);
-  clear_masked_rows(kName, keys, a.key_grad, stream);
-  clear_masked_rows(kName, keys, a.value_grad, stream);
-
-  const PairWeight weight(a.code_bits, a.gradient);
-  const Tiles query_tiles = query_side.tiles(kPairTile), key_tiles = key_side.tiles(kPairTile);
-  sum_all_pairs<Sum::kRows>(kName, {queries, keys, query_tiles, weight, a.query_grad}, stream);
-  sum_all_pairs<Sum::kRows>(kName, {keys, queries, key_tiles, weight, a.key_grad}, stream);
-  sum_all_pairs<Sum::kValues>(kName, {keys, queries, key_tiles, weight, a.value_grad}, stream);
+  with_gpu_type(kName, "queries", a.queries.dtype, [&]<class T>() {
+    PairSide queries = pair_side(kName, query_side, a.queries, a.query_scale, a.out_grad, stream);
+    PairSide keys = pair_side(kName, key_side, a.keys, a.key_scale, a.values, stream);
+    clear_masked_rows(kName, queries, a.query_grad, stream);
+    clear_masked_rows(kName, keys, a.key_grad, stream);
+    clear_masked_rows(kName, keys, a.value_grad, stream);
+    // One side at a time is fixed: two passes over all pairs, and no sum that blocks share.
+    PairSums by_query{.fixed = queries,
+                      .moving = keys,
+                      .weight = {a.code_bits, a.gradient},
+                      .rows_out = a.query_grad};
+    PairSums by_key{.fixed = keys,
+                    .moving = queries,
+                    .weight = {a.code_bits, a.gradient},
+                    .values_out = a.value_grad,
+                    .rows_out = a.key_grad};
+    if constexpr (sizeof(T) == 2) {
+      if (fits_mma(a.queries, a.values)) {
+        for (PairSide* side : {&queries, &keys}) {
+          pack_where_needed<T>(kName, side->rows, stream, &side->scale);
+          pack_where_needed<T>(kName, side->values, stream);
+        }
+        by_query.fixed = by_key.moving = queries;
+        by_query.moving = by_key.fixed = keys;
+        by_query.tiles = query_side.tiles(kFixedRows);
+        by_key.tiles = key_side.tiles(kFixedRows);
+        sum_all_pairs_mma<Sum::kRows>(kName, by_query, stream);
+        return sum_all_pairs_mma<Sum::kBoth>(kName, by_key, stream);
+      }
+    }
+    by_query.tiles = query_side.tiles(kPairTile);
+    by_key.tiles = key_side.tiles(kPairTile);
+    sum_all_pairs<Sum::kRows>(kName, by_query, stream);
+    sum_all_pairs<Sum::kRows>(kName, by_key, stream);
+    sum_all_pairs<Sum::kValues>(kName, by_key, stream);
+  });
 }
 
 }  // namespace yoso::cuda

@@ -149,8 +149,10 @@ TEST(ExpectedAttentionGrad, MatchesTheWorkedExample) {
   expect_worked_example<Widest>(backend::expected_attention_grad);
 }
 
-// Adds to `bounds` what a kernel with sums of unit roundoff u may be wrong by.
-void add_bounds(const Inputs& wide, double u, double code_bits, Gradient gradient, Grads& bounds) {
+// Adds to `bounds` what a kernel may be wrong by.
+void add_bounds(const Inputs& wide, const Precision& exact, double code_bits, Gradient gradient,
+                Grads& bounds) {
+  const double u = exact.u;
   const int64_t width = wide.queries.cols(), value_width = wide.values.cols();
   const double shared = wide.keys.heads() ? double(wide.queries.heads() / wide.keys.heads()) : 1;
   const auto slope = [&](double x, double bits) {
@@ -159,12 +161,13 @@ void add_bounds(const Inputs& wide, double u, double code_bits, Gradient gradien
   };
   for_each_pair(wide, [&](int64_t b, int64_t h, int64_t g, int64_t i, int64_t j) {
     const Cosine x = cosine(wide, u, b, h, g, i, j);
-    const PairError pair{x.error, u};
+    const PairError pair{x.error, exact};
     const double* out_grad = wide.out_grad.array().row<double>(b, h, i);
     const double* value = wide.values.array().row<double>(b, g, j);
     // A value_grad element sums Nq shared terms p G, a query_grad element Nk terms s k, where
     // s = slope (G.v) and G.v itself sums V terms.
-    const double sums = roundings(wide.queries.rows()) * shared + roundings(wide.keys.rows());
+    const double sums =
+        exact.roundings(wide.queries.rows()) * shared + exact.roundings(wide.keys.rows());
     const double weight = reference::collision_probability(x.value, code_bits);
     const double weight_error =
         pair.of(x.value, code_bits, reference::collision_probability) + sums * u * weight;
@@ -175,9 +178,11 @@ void add_bounds(const Inputs& wide, double u, double code_bits, Gradient gradien
       magnitude += std::abs(out_grad[v] * value[v]);
     }
     const double s = slope(x.value, code_bits), s_error = pair.of(x.value, code_bits, slope);
+    // Tensor cores multiply s, up to its factor T/2 or T/pi, with rows of half that are up to twice
+    // as long as unit rows.
     const double error = s_error * std::abs(product) +
-                         (s + s_error) * double(value_width) * u * magnitude +
-                         sums * u * s * std::abs(product);
+                         (s + s_error) * (1 + exact.factor) * double(value_width) * u * magnitude +
+                         sums * u * s * std::abs(product) + code_bits * exact.smallest;
     const double query_scale = wide.query_scale.absent() ? 1 : wide.query_scale.at(b, h, 0, i);
     const double key_scale = wide.key_scale.absent() ? 1 : wide.key_scale.at(b, g, 0, j);
     const double* query = wide.queries.array().row<double>(b, h, i);
@@ -203,7 +208,7 @@ TEST_P(ExpectedAttentionGradTable, MatchesReference) {
         backend::expected_attention_grad(grads.args(inputs, code_bits, gradient));
         reference::expected_attention_grad(expected.args(wide, code_bits, gradient));
         for (Buffer* x : {&bounds.queries, &bounds.keys, &bounds.values}) x->fill(zero);
-        add_bounds(wide, unit_roundoff(accumulator(dtype)), code_bits, gradient, bounds);
+        add_bounds(wide, precision(shape, dtype), code_bits, gradient, bounds);
         const auto matches = [&](Buffer Grads::*grad) {
           EXPECT_TRUE((grads.*grad).gaps_are_untouched());
           return within(grads.*grad, expected.*grad,
@@ -363,6 +368,31 @@ TEST(ExpectedAttentionGrad, HasTheSameBitsRaggedPaddedAndAlone) {
     expect_zero_padding(in_batch.queries, entries.query_side);
     expect_zero_padding(in_batch.keys, entries.key_side);
     expect_zero_padding(in_batch.values, entries.key_side);
+  }
+}
+
+// Gradients of out in float, as a layer that goes on in float hands them over.
+TEST(ExpectedAttentionGrad, TakesAndGivesFloatForTypesOf16Bits) {
+  for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+    const Inputs in({.queries = 70, .keys = 90, .width = 16, .value_width = 9}, dtype,
+                    Scales::kPresent);
+    const Grads narrow = run(in, 8, Gradient::kSurrogate);
+    const auto widened = [](const Buffer& x) {
+      Buffer wide(DType::kFloat32, x.batch(), x.heads(), x.rows(), x.cols());
+      copy_rows(x, 0, 0, wide, 0, 0, x.rows());
+      return wide;
+    };
+    Inputs mixed = in;
+    mixed.out_grad = widened(in.out_grad);
+    Grads wide(in), rounded(in);
+    wide.queries = widened(in.queries);
+    wide.keys = widened(in.keys);
+    wide.values = widened(in.values);
+    backend::expected_attention_grad(wide.args(mixed, 8, Gradient::kSurrogate));
+    for (Buffer Grads::*grad : {&Grads::queries, &Grads::keys, &Grads::values}) {
+      copy_rows(wide.*grad, 0, 0, rounded.*grad, 0, 0, (rounded.*grad).rows());
+      EXPECT_TRUE(equal(narrow.*grad, rounded.*grad));
+    }
   }
 }
 

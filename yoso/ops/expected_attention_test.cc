@@ -125,7 +125,7 @@ TEST_P(ExpectedAttentionTable, MatchesReference) {
   for (const DType dtype : kFloatTypes) {
     const Scales scales = dtype == DType::kBFloat16 ? Scales::kAbsent : Scales::kPresent;
     const Inputs inputs(shape, dtype, scales), wide = inputs.widened();
-    const double u = unit_roundoff(accumulator(dtype));
+    const Precision exact = precision(shape, dtype);
     for (const double code_bits : powers(shape, dtype)) {
       Buffer out = empty_out(inputs, shape.layout), expected = empty_out(wide);
       backend::expected_attention(inputs.forward(out, code_bits));
@@ -134,11 +134,11 @@ TEST_P(ExpectedAttentionTable, MatchesReference) {
       bounds.fill([](int64_t, int64_t, int64_t, int64_t) { return 0; });
       // A sum over keys, each a weight with its error times a value.
       for_each_pair(wide, [&](int64_t b, int64_t h, int64_t g, int64_t i, int64_t j) {
-        const Cosine x = cosine(wide, u, b, h, g, i, j);
+        const Cosine x = cosine(wide, exact.u, b, h, g, i, j);
         const double weight = reference::collision_probability(x.value, code_bits);
         const double error =
-            PairError{x.error, u}.of(x.value, code_bits, reference::collision_probability) +
-            roundings(shape.keys) * u * weight;
+            PairError{x.error, exact}.of(x.value, code_bits, reference::collision_probability) +
+            exact.roundings(shape.keys) * exact.u * weight;
         const double* value = std::as_const(wide).values.array().row<double>(b, g, j);
         double* bound = bounds.array().row<double>(b, h, i);
         for (int64_t v = 0; v < shape.value_width; ++v) bound[v] += error * std::abs(value[v]);
@@ -215,6 +215,36 @@ TEST(ExpectedAttention, HasTheSameBitsRaggedPaddedAndAlone) {
       EXPECT_TRUE(equal(slice_rows(together, 0, first, query_lengths[b]), alone)) << b;
       EXPECT_TRUE(equal(slice_rows(in_batch, b, 0, query_lengths[b]), alone)) << b;
     }
+  }
+}
+
+TEST(ExpectedAttention, RoundsWhenItWrites) {
+  for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+    const Inputs in({.queries = 70, .keys = 90, .width = 16, .value_width = 9}, dtype,
+                    Scales::kPresent);
+    Buffer narrow = empty_out(in), wide(DType::kFloat32, 1, 1, 70, 9);
+    backend::expected_attention(in.forward(narrow, 8));
+    backend::expected_attention(in.forward(wide, 8));
+    Buffer rounded = empty_out(in);
+    rounded.fill([&](int64_t b, int64_t h, int64_t i, int64_t v) { return wide.at(b, h, i, v); });
+    EXPECT_TRUE(equal(narrow, rounded));
+  }
+}
+
+TEST(ExpectedAttention, KeepsNaNInItsRow) {
+  for (const DType dtype : kFloatTypes) {
+    Inputs in({.queries = 70, .keys = 90, .width = 16, .value_width = 9}, dtype, Scales::kPresent);
+    const Buffer clean = run(in, 8);
+    in.queries.set(0, 0, 20, 3, std::nan(""));
+    const Buffer out = run(in, 8);
+    out.for_each([&](int64_t b, int64_t h, int64_t i, int64_t v) {
+      if (i == 20) {
+        // Clamping the cosine, the CPU's vectors take NaN for 1.
+        EXPECT_TRUE(std::isnan(out.at(b, h, i, v)) || !kOnGpu);
+      } else {
+        EXPECT_EQ(out.at(b, h, i, v), clean.at(b, h, i, v));
+      }
+    });
   }
 }
 

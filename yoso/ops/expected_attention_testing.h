@@ -3,7 +3,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <type_traits>
 #include <vector>
 
@@ -173,6 +175,21 @@ inline std::vector<Shape> expected_attention_shapes() {
                       .query_lengths = {1, 0, 9, 200},
                       .key_lengths = {0, 7, 96, 100}});
   }
+  // Several tiles of the widths that tensor cores take, whole and not, read in place and packed.
+  constexpr std::pair<int64_t, int64_t> kWidths[] = {{32, 32}, {64, 64}, {128, 128}, {72, 20}};
+  for (const auto& [width, value_width] : kWidths) {
+    for (const auto& [layout, mask] :
+         {std::pair{Layout::kRowsFirst, Mask::kNone}, std::pair{Layout::kGaps, Mask::kRandom}}) {
+      shapes.push_back({.query_heads = 4,
+                        .key_heads = 2,
+                        .queries = 135,
+                        .keys = 150,
+                        .width = width,
+                        .value_width = value_width,
+                        .layout = layout,
+                        .mask = mask});
+    }
+  }
   for (const Tokens tokens : {Tokens::kClusters, Tokens::kIdentical}) {
     shapes.push_back(
         {.queries = 150, .keys = 150, .width = 24, .value_width = 8, .tokens = tokens});
@@ -180,38 +197,72 @@ inline std::vector<Shape> expected_attention_shapes() {
   return shapes;
 }
 
-// The powers T to try: the usual one, a few, fractions, and one whose weights underflow. Types of
-// 16 bits differ from float in how rows are read and written, not in the weights; long sequences
-// differ from short ones in neither.
+// The powers T to try: the usual one, a few, fractions, and one whose weights underflow. On the CPU
+// types of 16 bits differ from float in how rows are read and written, not in the weights; on a GPU
+// they have kernels of their own. Long sequences differ from short ones in neither.
 inline std::vector<double> powers(const Shape& shape, DType dtype) {
   const int64_t pairs = shape.batch * shape.query_heads * shape.queries * shape.keys;
-  if (pairs > 100'000 && dtype != DType::kFloat32) return {};
-  if (pairs > 100'000 || size_of(dtype) == 2) return {8};
+  if (pairs > 100'000 && dtype != DType::kFloat32 && !kOnGpu) return {};
+  if (pairs > 100'000 || (size_of(dtype) == 2 && !kOnGpu)) return {8};
   if (pairs > 10'000) return {8, 7.25};
+  if (size_of(dtype) == 2) return {8, 7.25, 5, 0.5};
   return {8, 1, 7.25, 0.5, 70};
 }
 
-// How many roundings a term of a sum of n passes through: a block's, then the blocks'.
-inline double roundings(int64_t n) {
-  constexpr int64_t kBlock = kOnGpu ? 64 : 96;
-  return double(std::min(n, kBlock) + n / kBlock + 2);
+// How exact a kernel is.
+struct Precision {
+  double u;             // unit roundoff of its sums
+  double factor = 0;    // unit roundoff of weights as they are multiplied
+  double smallest = 0;  // half the smallest step of such a weight
+  double bit = 0;       // relative error of acos(|x|)
+  bool on_tensor_cores = false;
+
+  // How many roundings a term of a sum of n passes through.
+  double roundings(int64_t n) const {
+    if (on_tensor_cores) return double(n) + 18;
+    constexpr int64_t kBlock = kOnGpu ? 64 : 96;  // a block's, then the blocks'
+    return double(std::min(n, kBlock) + n / kBlock + 2);
+  }
+  // x, where the chance of one equal bit is off as far as it may be in the direction of `sign`.
+  double moved(double x, double sign) const {
+    if (!on_tensor_cores) return x;
+    const double chance = std::acos(std::clamp(-x, -1.0, 1.0)) / std::numbers::pi;
+    const double error = bit * std::min(chance, 1 - chance) + 0x1p-23;
+    return -std::cos(std::numbers::pi * std::clamp(chance + sign * error, 0.0, 1.0));
+  }
+};
+
+// The GPU's kernels for 16 bits: tensor cores add 16 exact products and the sum so far after
+// cutting each to the 24 bits of the largest, so that each of n (1 + 1/16) addends costs 2
+// roundings of a float: below n of 2^-22. Weights are rounded to the type before they are
+// multiplied, and have the shorter polynomial of pair_weights.h.
+inline Precision precision(const Shape& shape, DType dtype) {
+  const bool fits = shape.width <= 128 && shape.value_width <= 128;
+  if (!kOnGpu || size_of(dtype) != 2 || !fits) return {.u = unit_roundoff(accumulator(dtype))};
+  return {.u = 0x1p-22,
+          .factor = unit_roundoff(dtype),
+          .smallest = dtype == DType::kFloat16 ? 0x1p-25 : 0x1p-134,
+          .bit = 6e-6,
+          .on_tensor_cores = true};
 }
 
-// What a kernel may make of q.k, of the weight, and of the slope, with sums of unit roundoff u. The
-// product of D terms, each of two rounded factors, is wrong by at most (D + 3) u sum |q k|; a
-// weight or slope is the exact one somewhere in that range, and then wrong by some u for every
-// squaring and for the scaled logarithm of a power that is no whole number.
+// What a kernel may make of q.k, of the weight, and of the slope. The product of D terms, each of
+// two rounded factors, is wrong by at most (D + 3) u sum |q k|; a weight or slope is the exact one
+// somewhere in that range, and then wrong by some u for every squaring and for the scaled logarithm
+// of a power that is no whole number.
 struct PairError {
   double cosine;  // of x = q.k
-  double u;
+  Precision precision;
 
   template <class F>
   double of(double x, double code_bits, F&& f) const {
-    const double value = f(x, code_bits);
-    const double low = f(x - cosine, code_bits), high = f(x + cosine, code_bits);
+    const double value = f(x, code_bits), u = precision.u;
+    const double low = f(precision.moved(x - cosine, -1), code_bits);
+    const double high = f(precision.moved(x + cosine, 1), code_bits);
     const double change = std::max(std::abs(low - value), std::abs(high - value));
     const double steps = code_bits + 6 + std::abs(std::log(std::max(value, 1e-300)));
-    return change + 4 * u * steps * (value + change) + (u > 1e-10 ? 1e-37 : 1e-300);
+    return change + (4 * u * steps + precision.factor) * (value + change) + precision.smallest +
+           (u > 1e-10 ? 1e-37 : 1e-300);
   }
 };
 

@@ -3,6 +3,7 @@
 //
 //   Sum::kValues  sum_j p(x_ij) values_j        x_ij = row_i . row_j, both scaled to unit rows
 //   Sum::kRows    sum_j slope(x_ij) (values_i . values_j) row_j
+//   Sum::kBoth    both
 //
 // out: queries fixed, keys moving, kValues. query_grad: the same with kRows, where a query's values
 // are its G. value_grad and key_grad: keys fixed, queries of all heads that share them moving.
@@ -20,7 +21,7 @@
 
 namespace yoso::cuda {
 
-enum class Sum { kValues, kRows };
+enum class Sum { kValues, kRows, kBoth };
 
 // One side of the pairs. With a mask, the real rows of a sequence are listed: they take part as if
 // the others were not there.
@@ -49,7 +50,8 @@ struct PairSums {
   PairSide fixed, moving;
   Tiles tiles;  // of the fixed side
   PairWeight weight;
-  Array out;  // [B, H, N, V or D] of the fixed side
+  Array values_out;  // [B, H, N, V] of the fixed side, where the sum of values is wanted
+  Array rows_out;    // [B, H, N, D] of the fixed side, where the sum of rows is
 
   // Heads of the moving side that the fixed side's head meets.
   __device__ int64_t first_head(int64_t head) const {
@@ -212,6 +214,8 @@ __global__ void __launch_bounds__(kPairThreads, 2) sum_pairs(PairSums a) {
     }
   };
 
+  static_assert(kSum != Sum::kBoth, "registers hold one sum");
+  const Array& out = kSum == Sum::kValues ? a.values_out : a.rows_out;
   const ConstArray& summed = kSum == Sum::kValues ? a.moving.values : a.moving.rows;
   const ConstArray summed_scale = kSum == Sum::kValues ? ConstArray{} : a.moving.scale;
   float sums[kPairChunks][4][4] = {};
@@ -257,13 +261,13 @@ __global__ void __launch_bounds__(kPairThreads, 2) sum_pairs(PairSums a) {
     const int64_t place = fixed_places[4 * ty + r];
     if (place < 0) continue;
     const int64_t row =
-        fixed.batch * a.out.batch_stride + head * a.out.head_stride + place * a.out.row_stride;
+        fixed.batch * out.batch_stride + head * out.head_stride + place * out.row_stride;
 #pragma unroll
     for (int chunk = 0; chunk < kPairChunks; ++chunk) {
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int64_t column = chunk * kPairTile + 4 * tx + c;
-        if (column < a.out.cols) store_as(a.out.data, a.out.dtype, row + column, sums[chunk][r][c]);
+        if (column < out.cols) store_as(out.data, out.dtype, row + column, sums[chunk][r][c]);
       }
     }
   }

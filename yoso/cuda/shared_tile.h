@@ -1,0 +1,78 @@
+// Tiles of 16-bit rows in shared memory: filled by asynchronous copies, read as fragments of mma.h.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace yoso::cuda {
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// kBytes (4 or 16) from global to shared memory, or zeros where they are not `there`. Both
+// addresses are multiples of kBytes. What was copied is seen after wait_for_copies and
+// __syncthreads.
+template <int kBytes>
+__device__ inline void copy_async(uint32_t to, const void* from, bool there) {
+  const int size = there ? kBytes : 0;
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
+                 : "memory");
+  } else {
+    static_assert(kBytes == 4);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(size)
+                 : "memory");
+  }
+}
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. Lane l gets elements 2 (l % 4) and
+// the next one of row l / 4 of each matrix.
+__device__ inline void load_matrices(uint32_t row, uint32_t (&to)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(row)
+               : "memory");
+}
+// The same of the transposed matrices.
+__device__ inline void load_transposed(uint32_t row, uint32_t (&to)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(row)
+               : "memory");
+}
+
+// Rows of kWidth 16-bit numbers from `base` on. The 16-byte chunks of a row are permuted, so that
+// eight rows' chunks of one column lie in different banks.
+template <int kWidth>
+struct SharedTile {
+  static_assert(kWidth == 32 || kWidth == 64 || kWidth == 128);
+  static constexpr int kChunks = kWidth / 8, kRowBytes = 2 * kWidth;
+
+  uint32_t base;
+
+  __device__ uint32_t at(int row, int chunk) const {
+    const int shift = kWidth == 32 ? row / 2 % 4 : row % 8;
+    return base + static_cast<uint32_t>(row * kRowBytes + (chunk ^ shift) * 16);
+  }
+
+  // A [16 x 16]: rows first .. first + 15, columns 16 step ...
+  __device__ void load_a(int first, int step, uint32_t (&a)[4]) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices(at(first + lane % 16, 2 * step + lane / 16), a);
+  }
+  // B [16 x 16] whose columns are rows first ... of the tile and whose k are columns 16 step ...:
+  // b[0], b[1] of the first 8 columns, b[2], b[3] of the others.
+  __device__ void load_columns(int first, int step, uint32_t (&b)[4]) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices(at(first + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2), b);
+  }
+  // B [16 x 16] whose k are rows first ... of the tile and whose columns are columns 16 step ...
+  __device__ void load_rows(int first, int step, uint32_t (&b)[4]) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_transposed(at(first + lane % 16, 2 * step + lane / 16), b);
+  }
+};
+
+}  // namespace yoso::cuda

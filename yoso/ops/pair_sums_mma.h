@@ -1,0 +1,312 @@
+// The sums of pair_sums.h on tensor cores, for rows and values of 16 bits and up to 128 columns.
+//
+// A block keeps 128 rows of the fixed side in registers, as fragments, and walks through the moving
+// side in tiles of 64 rows, of which the next one is on its way while one is used. Of a tile 16
+// rows are taken at a time: x = rows . rows (and G.v = values . values) come out of the tensor
+// cores in the layout in which, weighed and rounded to 16 bits, they go in again as factors of the
+// sums. There is no maximum and nothing to rescale. Sums are float; a row's order is that of real
+// rows. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "yoso/cuda/mma.h"
+#include "yoso/cuda/shared_tile.h"
+#include "yoso/ops/pair_sums.h"
+
+namespace yoso::cuda {
+
+constexpr int kFixedRows = 128, kMovingRows = 64;
+
+// How a block is made up: what is kept in registers decides.
+template <int kWidth, Sum kSum>
+struct MmaShape {
+  // 16 rows a warp hold less; 32 rows read shared memory half as often.
+  static constexpr int kRowTiles = kSum == Sum::kValues && kWidth <= 64 ? 2 : 1;
+  static constexpr int kThreads = kFixedRows / (16 * kRowTiles) * kWarp;
+  static constexpr int kBlocks = kRowTiles == 2 ? 3 : kWidth <= 64 ? 2 : 1;  // a multiprocessor
+  static constexpr int kTileBytes = kMovingRows * kWidth * 2;
+  static constexpr int kStageBytes = 2 * kTileBytes + kMovingRows * 4;  // rows, values, scales
+  static constexpr int kSharedBytes = 2 * kStageBytes;
+  static_assert(2 * kFixedRows * kWidth * 2 <= kSharedBytes, "the fixed side passes through");
+};
+
+// Starts to copy kRows real rows from `first` on; zeros stand for rows and columns there are not.
+template <class T, int kRows, int kThreads, int kWidth>
+__device__ void copy_tile(const ConstArray& x, const PairSide::Sequence& s, int64_t head,
+                          int64_t first, SharedTile<kWidth> tile) {
+  constexpr int kChunks = SharedTile<kWidth>::kChunks;
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+  const T* column = x.row<T>(s.batch, head, 0) + 8 * chunk;
+#pragma unroll
+  for (int row = static_cast<int>(threadIdx.x) / kChunks; row < kRows; row += kThreads / kChunks) {
+    const bool there = first + row < s.count && 8 * chunk < x.cols;
+    const void* from = there ? column + s[first + row] * x.row_stride : x.data;
+    copy_async<16>(tile.at(row, chunk), from, there);
+  }
+}
+
+template <int kRowTiles, int kSteps>
+using FixedFragments = uint32_t[kRowTiles][kSteps][4];
+
+template <int kRowTiles, int kSteps, int kWidth>
+__device__ void load_fixed(SharedTile<kWidth> tile, FixedFragments<kRowTiles, kSteps>& a) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) tile.load_a((warp * kRowTiles + m) * 16, k, a[m][k]);
+  }
+}
+
+// x[2 m + n]: the products of fixed rows 16 m ... with moving rows first + 8 n ...
+template <class T, int kRowTiles, int kSteps, int kWidth>
+__device__ void multiply(const FixedFragments<kRowTiles, kSteps>& a, SharedTile<kWidth> tile,
+                         int first, float (&x)[2 * kRowTiles][4]) {
+#pragma unroll
+  for (int i = 0; i < 8 * kRowTiles; ++i) x[i / 4][i % 4] = 0;
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    uint32_t b[4];
+    tile.load_columns(first, k, b);
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      mma<T>(x[2 * m], a[m][k], b[0], b[1]);
+      mma<T>(x[2 * m + 1], a[m][k], b[2], b[3]);
+    }
+  }
+}
+
+// sums[m][n] += x[2 m], x[2 m + 1] rounded, times columns 8 n ... of moving rows first ...
+template <class T, int kRowTiles, int kTiles, int kWidth>
+__device__ void add_products(const float (&x)[2 * kRowTiles][4], SharedTile<kWidth> tile, int first,
+                             float (&sums)[kRowTiles][kTiles][4]) {
+  uint32_t a[kRowTiles][4];
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const auto& half = x[2 * m + k / 2];
+      a[m][k] = pack<T>(half[k % 2 * 2], half[k % 2 * 2 + 1]);
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kTiles; n += 2) {
+    uint32_t b[4];
+    tile.load_rows(first, n / 2, b);
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      mma<T>(sums[m][n], a[m], b[0], b[1]);
+      mma<T>(sums[m][n + 1], a[m], b[2], b[3]);
+    }
+  }
+}
+
+// Two neighbours of a row, the second one where it is `both`.
+__device__ inline void store_pair(const Array& out, int64_t i, float x, float y, bool both) {
+  if (both && out.dtype != DType::kFloat32 && i % 2 == 0) {
+    uint32_t* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(out.data) + i);
+    if (reinterpret_cast<uintptr_t>(to) % 4 == 0) {
+      *to = out.dtype == DType::kBFloat16 ? pack<BFloat16>(x, y) : pack<Float16>(x, y);
+      return;
+    }
+  }
+  store_as(out.data, out.dtype, i, x);
+  if (both) store_as(out.data, out.dtype, i + 1, y);
+}
+
+template <int kRowTiles, int kTiles>
+__device__ void store_sums(const float (&sums)[kRowTiles][kTiles][4], float factor,
+                           const PairSide::Sequence& fixed, int64_t head, int64_t first,
+                           const Array& out) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t r = first + 16 * m + 8 * half + lane / 4;
+      if (r >= fixed.count) continue;
+      const int64_t row =
+          fixed.batch * out.batch_stride + head * out.head_stride + fixed[r] * out.row_stride;
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        const int64_t c = 8 * n + lane % 4 * 2;
+        if (c >= out.cols) break;
+        store_pair(out, row + c, factor * sums[m][n][2 * half], factor * sums[m][n][2 * half + 1],
+                   c + 1 < out.cols);
+      }
+    }
+  }
+}
+
+template <class T, int kWidth, Sum kSum>
+__global__ void __launch_bounds__(MmaShape<kWidth, kSum>::kThreads, MmaShape<kWidth, kSum>::kBlocks)
+    sum_pairs_mma(PairSums a) {
+  using Shape = MmaShape<kWidth, kSum>;
+  using Tile = SharedTile<kWidth>;
+  constexpr int kRowTiles = Shape::kRowTiles, kSteps = kWidth / 16, kThreads = Shape::kThreads;
+  constexpr bool kValues = kSum != Sum::kRows, kRows = kSum != Sum::kValues;
+  extern __shared__ __align__(128) unsigned char memory[];
+  const uint32_t shared = shared_address(memory);
+
+  const int64_t head = blockIdx.x / a.tiles.total;
+  const auto [b, tile] = a.tiles[blockIdx.x % a.tiles.total];
+  const auto fixed = a.fixed[b], moving = a.moving[b];
+  const int64_t first = tile * kFixedRows;
+  if (first >= fixed.count) return;
+  const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp;
+  const int64_t my_first = first + tid / kWarp * 16 * kRowTiles;  // row of this warp
+
+  FixedFragments<kRowTiles, kSteps> rows;
+  FixedFragments<kRowTiles, kRows ? kSteps : 1> values;
+  copy_tile<T, kFixedRows, kThreads>(a.fixed.rows, fixed, head, first, Tile{shared});
+  const Tile fixed_values{shared + kFixedRows * Tile::kRowBytes};
+  if constexpr (kRows) {
+    copy_tile<T, kFixedRows, kThreads>(a.fixed.values, fixed, head, first, fixed_values);
+  }
+  wait_for_copies();
+  __syncthreads();
+  load_fixed(Tile{shared}, rows);
+  if constexpr (kRows) load_fixed(fixed_values, values);
+  __syncthreads();
+
+  const bool scaled = a.fixed.scale.data || a.moving.scale.data;
+  float scales[2 * kRowTiles];
+#pragma unroll
+  for (int k = 0; k < 2 * kRowTiles; ++k) {
+    const int64_t r = my_first + 8 * k + lane / 4;
+    scales[k] = a.fixed.scale.data && r < fixed.count
+                    ? a.fixed.scale.row<float>(fixed.batch, head, 0)[fixed[r]]
+                    : 1.0f;
+  }
+
+  float value_sums[kRowTiles][kValues ? 2 * kSteps : 2][4] = {};
+  float row_sums[kRowTiles][kRows ? 2 * kSteps : 2][4] = {};
+
+  // The next tile of the moving side to copy: head by head, in the order of real rows.
+  int64_t next_head = a.first_head(head), next_row = 0;
+  const int64_t end_head = moving.count == 0 ? next_head : next_head + a.heads();
+  const auto copy_next = [&](uint32_t stage) {
+    if (next_head == end_head) return;
+    copy_tile<T, kMovingRows, kThreads>(a.moving.rows, moving, next_head, next_row, Tile{stage});
+    copy_tile<T, kMovingRows, kThreads>(a.moving.values, moving, next_head, next_row,
+                                        Tile{stage + Shape::kTileBytes});
+    if (a.moving.scale.data && tid < kMovingRows) {
+      const bool there = next_row + tid < moving.count;
+      const float* scale = a.moving.scale.row<float>(moving.batch, next_head, 0);
+      copy_async<4>(stage + 2 * Shape::kTileBytes + 4 * tid,
+                    there ? scale + moving[next_row + tid] : scale, there);
+    }
+    next_row += kMovingRows;
+    if (next_row >= moving.count) {
+      next_row = 0;
+      ++next_head;
+    }
+  };
+
+  const int64_t num_tiles = (end_head - next_head) * ceil_div(moving.count, kMovingRows);
+  copy_next(shared);
+  for (int64_t t = 0; t < num_tiles; ++t) {
+    const int stage = t % 2 == 0 ? 0 : Shape::kStageBytes;
+    wait_for_copies();
+    __syncthreads();
+    copy_next(shared + Shape::kStageBytes - stage);
+    const Tile moving_rows{shared + stage}, moving_values{shared + stage + Shape::kTileBytes};
+    const float* moving_scales =
+        reinterpret_cast<const float*>(memory + stage) + 2 * Shape::kTileBytes / 4 + lane % 4 * 2;
+#pragma unroll 2
+    for (int j = 0; j < kMovingRows; j += 16) {
+      float x[2 * kRowTiles][4], g[2 * kRowTiles][4];
+      multiply<T>(rows, moving_rows, j, x);
+      if constexpr (kRows) multiply<T>(values, moving_values, j, g);
+      float column_scales[2][2] = {{1, 1}, {1, 1}};
+      if (scaled) {
+#pragma unroll
+        for (int i = 0; i < 8 * kRowTiles; ++i) {
+          const int n = i / 4 % 2, k = i % 4;
+          if (a.moving.scale.data) column_scales[n][k % 2] = moving_scales[j + 8 * n + k % 2];
+          x[i / 4][k] *= scales[i / 8 * 2 + k / 2] * column_scales[n][k % 2];
+        }
+      }
+      if constexpr (kRows) {
+        a.weight.weigh(x, g);
+        if (scaled) {
+#pragma unroll
+          for (int i = 0; i < 8 * kRowTiles; ++i)
+            g[i / 4][i % 4] *= column_scales[i / 4 % 2][i % 2];
+        }
+        add_products<T>(g, moving_rows, j, row_sums);
+      } else {
+        a.weight.weigh(x);
+      }
+      if constexpr (kValues) add_products<T>(x, moving_values, j, value_sums);
+    }
+  }
+
+  if constexpr (kValues) store_sums(value_sums, 1, fixed, head, my_first, a.values_out);
+  if constexpr (kRows) {
+    store_sums(row_sums, a.weight.slope_factor(), fixed, head, my_first, a.rows_out);
+  }
+}
+
+// A warp a row: `x` as rows of `width` elements of T on boundaries of 16 bytes, zeros after x.cols.
+// With a scale, rows take over its power of two, exactly, and `scale_out` is what is left of it,
+// from 1/2 to 1: short rows of half need scales that half does not hold.
+template <class T, int kThreads>
+__global__ void pack_rows(ConstArray x, ConstArray scale, T* out, int64_t width, float* scale_out) {
+  const int64_t item = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+  const int64_t i = item % x.rows, head = item / x.rows % x.heads, batch = item / x.rows / x.heads;
+  if (batch >= x.batch) return;
+  int exponent = 0;
+  if (scale.data) {
+    const float whole = scale.row<float>(batch, head, 0)[i], rest = frexpf(whole, &exponent);
+    if (!isfinite(whole)) exponent = 0;
+    if (threadIdx.x % kWarp == 0) scale_out[item] = isfinite(whole) ? rest : whole;
+  }
+  const int64_t row = batch * x.batch_stride + head * x.head_stride + i * x.row_stride;
+  for (int64_t c = threadIdx.x % kWarp; c < width; c += kWarp) {
+    const float value = c < x.cols ? load_as_float(x.data, x.dtype, row + c) : 0.0f;
+    out[item * width + c] = narrow<T>(ldexpf(value, exponent));
+  }
+}
+
+// `x` as copy_tile wants it: of T, rows on boundaries of 16 bytes and whole chunks of 8 columns.
+template <class T>
+void pack_where_needed(const char* op, ConstArray& x, Stream& stream, ConstArray* scale = nullptr) {
+  const bool scaled = scale && scale->data && std::is_same_v<T, Float16>;
+  if (x.dtype == DTypeOf<T>::value && is_aligned(x) && x.cols % 8 == 0 && !scaled) return;
+  constexpr int kThreads = 256;
+  const int64_t width = ceil_div(x.cols, 8) * 8, rows = x.batch * x.heads * x.rows;
+  T* out = stream.allocate<T>(rows * width);
+  float* scale_out = scaled ? stream.allocate<float>(rows) : nullptr;
+  launch(op, stream.handle(), ceil_div(rows, kThreads / kWarp), kThreads, 0, pack_rows<T, kThreads>,
+         x, scaled ? *scale : ConstArray{}, out, width, scale_out);
+  x = {out,    DTypeOf<T>::value,        x.batch,        x.heads, x.rows,
+       x.cols, x.heads * x.rows * width, x.rows * width, width};
+  if (scaled) *scale = dense<const float>(scale_out, x.batch, x.heads, 1, x.rows);
+}
+
+// Whether sum_all_pairs_mma takes these.
+inline bool fits_mma(const ConstArray& rows, const ConstArray& values) {
+  return size_of(rows.dtype) == 2 && rows.cols <= 128 && values.cols <= 128;
+}
+
+template <Sum kSum>
+void sum_all_pairs_mma(const char* op, const PairSums& a, Stream& stream) {
+  const auto run = [&]<class T, int kWidth>() {
+    using Shape = MmaShape<kWidth, kSum>;
+    launch(op, stream.handle(), a.fixed.rows.heads * a.tiles.total, Shape::kThreads,
+           Shape::kSharedBytes, sum_pairs_mma<T, kWidth, kSum>, a);
+  };
+  const int64_t width = std::max(a.moving.rows.cols, a.moving.values.cols);
+  const auto run_width = [&]<class T>() {
+    if (width <= 32) return run.template operator()<T, 32>();
+    if (width <= 64) return run.template operator()<T, 64>();
+    run.template operator()<T, 128>();
+  };
+  a.moving.rows.dtype == DType::kBFloat16 ? run_width.template operator()<BFloat16>()
+                                          : run_width.template operator()<Float16>();
+}
+
+}  // namespace yoso::cuda
