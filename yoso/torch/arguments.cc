@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/torch/arguments.h"
 
+#include <stdexcept>
 #include <string>
 
 #include "yoso/core/check.h"
@@ -42,6 +43,19 @@ DType dtype_of(const char* op, const char* name, const Tensor& tensor) {
   }
 }
 
+// What torch says about memory that is short goes to standard error, not into an exception.
+Tensor fresh(const Tensor& like, std::vector<int64_t> sizes, ScalarType type) {
+  try {
+    return torch::stable::new_empty(like, sizes, type);
+  } catch (const std::runtime_error&) {
+    if (!like.is_cuda()) throw;
+    std::string text;
+    for (const int64_t size : sizes) text += join(text.empty() ? "" : ", ", size);
+    fail("GPU memory: a result of [", text,
+         "] does not fit, expected it to; a smaller batch needs ", "less");
+  }
+}
+
 bool has_gaps(const Tensor& tensor) {
   const int64_t last = tensor.dim() - 1;
   return last >= 0 && tensor.size(last) > 1 && tensor.stride(last) != 1;
@@ -50,6 +64,12 @@ bool has_gaps(const Tensor& tensor) {
 }  // namespace
 
 void Arguments::check_device(const char* name, const Tensor& tensor) {
+#ifndef YOSO_CUDA
+  if (tensor.is_cuda()) {
+    fail(op_, ": ", name, " is on ", device_text(tensor),
+         ", expected cpu: yoso was built without CUDA");
+  }
+#endif
   if (!first_) {
     first_ = tensor;
     first_name_ = name;
@@ -141,14 +161,14 @@ Rows Arguments::rows(const char* side, const std::optional<Tensor>& mask,
 
 Tensor empty_tokens(const Tensor& like, int64_t batch, int64_t rows, int64_t heads, int64_t cols,
                     ScalarType type) {
-  return like.dim() == 4 ? torch::stable::new_empty(like, {batch, rows, heads, cols}, type)
-                         : torch::stable::new_empty(like, {rows, heads, cols}, type);
+  return like.dim() == 4 ? fresh(like, {batch, rows, heads, cols}, type)
+                         : fresh(like, {rows, heads, cols}, type);
 }
 
 Tensor empty_codes(const Tensor& like, int64_t batch, int64_t heads, int64_t rows, int64_t cols,
                    ScalarType type) {
-  return like.dim() == 4 ? torch::stable::new_empty(like, {batch, heads, rows, cols}, type)
-                         : torch::stable::new_empty(like, {heads, rows, cols}, type);
+  return like.dim() == 4 ? fresh(like, {batch, heads, rows, cols}, type)
+                         : fresh(like, {heads, rows, cols}, type);
 }
 
 ScalarType accumulation_type(const Tensor& tensor) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/torch/attention.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -28,7 +29,8 @@ void check_rows(const char* name, const Tensor& x, const Tensor& query, bool rag
   TORCH_CHECK(x.defined(), kName, ": ", name, " is undefined, expected a tensor");
   check(x.dim() == (ragged ? 3 : 4), name, x.sizes(),
         ragged ? "[total, heads, width] with offsets" : "[batch, tokens, heads, width]");
-  check(x.device().is_cpu(), name, x.device(), "cpu");
+  check(x.device() == query.device(), name, x.device(), query.device(), ", the device of query");
+  check(x.is_cpu() || x.is_cuda(), name, x.device(), "cpu or cuda");
   check(at::isFloatingType(x.scalar_type()), name, x.scalar_type(), "a floating type");
   check(x.scalar_type() == query.scalar_type(), name, x.scalar_type(), query.scalar_type(),
         ", the type of query");
@@ -100,10 +102,11 @@ void check(const YosoInputs& in, const YosoOptions& options) {
         options.code_bits, "an integer from 1 to 16 when sampled");
 }
 
-// Real tokens of each sequence, as far as they are known without looking at a ragged mask.
+// Real tokens of each sequence, as far as they are known without looking at a ragged mask, or at a
+// mask on a GPU: that would wait for it.
 Tensor lengths(const Tensor& x, const Tensor& mask, const Tensor& offsets) {
   if (offsets.defined()) return offsets.diff();
-  if (mask.defined()) return mask.sum(1);
+  if (mask.defined() && mask.is_cpu()) return mask.sum(1);
   return at::full({x.size(0)}, x.size(1), at::kLong);
 }
 
@@ -118,7 +121,8 @@ double equivalent_length(const YosoInputs& in) {
 Mode resolve_mode(const YosoInputs& in, const YosoOptions& options) {
   if (options.mode != Mode::kAuto) return options.mode;
   if (!is_sampling_length(options.code_bits)) return Mode::kExpected;
-  return faster_mode(Device::kCpu, equivalent_length(in), options.num_hashes);
+  const Device device = in.query.is_cuda() ? Device::kCuda : Device::kCpu;
+  return faster_mode(device, equivalent_length(in), options.num_hashes);
 }
 
 int64_t draw_seed() {
@@ -219,6 +223,21 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
   }
 };
 
+// Under autocast the inputs in its type, as torch's own attention takes them; double stays double.
+YosoInputs under_autocast(YosoInputs in) {
+  if (!in.query.defined()) return in;
+  const at::DeviceType device = in.query.device().type();
+  if ((device != at::kCPU && device != at::kCUDA) || !at::autocast::is_autocast_enabled(device)) {
+    return in;
+  }
+  for (Tensor* x : {&in.query, &in.key, &in.value, &in.conv_weight}) {
+    if (x->defined()) {
+      *x = at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), *x, device);
+    }
+  }
+  return in;
+}
+
 // out[b,n,h] = sum_t weight[h,t] value[b, n + t - w/2, h] over real tokens; 0 for masked queries.
 Tensor convolve(const Tensor& value, const YosoInputs& in) {
   const Tensor& weight = in.conv_weight;
@@ -234,7 +253,8 @@ Tensor convolve(const Tensor& value, const YosoInputs& in) {
 
 }  // namespace
 
-Tensor yoso_attention(const YosoInputs& in, const YosoOptions& options) {
+Tensor yoso_attention(const YosoInputs& inputs, const YosoOptions& options) {
+  const YosoInputs in = under_autocast(inputs);
   check(in, options);
   YosoOptions resolved = options;
   resolved.mode = resolve_mode(in, options);

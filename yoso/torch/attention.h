@@ -10,15 +10,19 @@ namespace yoso {
 
 // Attention over heads.
 //   query [B, Nq, Hq, D], key [B, Nk, Hk, D], value [B, Nk, Hk, V], Hq a multiple of Hk; float,
-//   double, bfloat16 or half, all the same. Returns [B, Nq, Hq, V] of the same type.
+//   double (CPU only), bfloat16 or half, all the same and on one device, CPU or GPU. Returns
+//   [B, Nq, Hq, V] of the same type. Under torch's autocast for that device they are cast to its
+//   type first, as for torch's own attention.
 //   query_mask [B, Nq], key_mask [B, Nk]: bool, true = real; undefined: all real.
 //   query_offsets, key_offsets: [B + 1] int64 (cu_seqlens) on the CPU; then the tensors are
 //   [total, H, *] and masks [total]. Both or neither.
 //   conv_weight [Hq, w], w odd: YOSO-C, adds the depthwise convolution of the (masked) values over
 //   the tokens to the normalised output; needs Nq == Nk, Hq == Hk, no offsets. Undefined: none.
-// Queries and keys are normalised inside, and gradients are those of the raw tensors. The seed is
-// fixed when the forward runs and kept for the backward. Throws c10::Error naming the argument,
-// what it got and what it expected. Double backward is refused.
+// On a GPU the work is queued on torch's current stream, and nothing waits for it; a CUDA graph
+// that captures a call keeps the hashes of its seed. Queries and keys are normalised inside, and
+// gradients are those of the raw tensors. The seed is fixed when the forward runs and kept for the
+// backward. Throws c10::Error naming the argument, what it got and what it expected. Double
+// backward is refused.
 struct YosoInputs {
   at::Tensor query, key, value;
   at::Tensor query_mask = {}, key_mask = {};

@@ -2,6 +2,7 @@
 #include "yoso/torch/attention.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <gmock/gmock.h>
 
 #include <limits>
@@ -239,6 +240,21 @@ TEST_F(YosoAttentionTest, SixteenBitsStayCloseToDouble) {
   }
 }
 
+TEST_F(YosoAttentionTest, AutocastCastsTheInputs) {
+  YosoInputs in = random_inputs({2, 9, 9, 2, 2, 16, 16}, at::kFloat);
+  in.conv_weight = random({2, 3}, at::kFloat);
+  YosoInputs narrow = in;
+  for (Tensor* x : {&narrow.query, &narrow.key, &narrow.value, &narrow.conv_weight})
+    *x = x->to(at::kBFloat16);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  const Tensor out = yoso_attention(in, sampled());
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::clear_cache();
+  EXPECT_EQ(out.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::equal(out, yoso_attention(narrow, sampled())));
+}
+
 TEST_F(YosoAttentionTest, HalfSumsDoNotOverflowBeforeTheyAreNormalised) {
   YosoInputs in;
   in.query = in.key = at::ones({1, 64, 1, 8}, at::kHalf);
@@ -319,7 +335,7 @@ TEST_F(YosoAttentionTest, NamesTheArgumentThatIsWrong) {
   EXPECT_EQ(with([](auto& in, auto&) { in.query = in.query.to(at::kInt); }),
             "yoso_attention: query is Int, expected a floating type");
   EXPECT_EQ(with([](auto& in, auto&) { in.value = in.value.to(at::Device("meta")); }),
-            "yoso_attention: value is meta, expected cpu");
+            "yoso_attention: value is meta, expected cpu, the device of query");
   EXPECT_EQ(with([](auto& in, auto&) { in.key = in.key.slice(0, 0, 1); }),
             "yoso_attention: key is [1, 6, 2, 8], expected the batch of query, 2");
   EXPECT_EQ(with([](auto& in, auto&) { in.key = in.key.slice(3, 0, 7); }),

@@ -5,7 +5,9 @@ namespace yoso {
 namespace {
 
 // Milliseconds for 12 heads, D = V = 64, T = 8; sampled with M = 32. Rows go up in tokens.
-// Made by `yoso bench crossover --threads 2` on 2 cores of an AMD Zen 4 (AVX-512), 2026-11-24.
+// kCpu: made by `yoso bench crossover --threads 2` on 2 cores of an AMD Zen 4 (AVX-512),
+// 2026-11-24. kCuda: not measured yet. The row states where the two are expected to meet; a row of
+// `yoso bench crossover --device cuda` takes its place.
 struct Measurement {
   Device device;
   int64_t tokens;
@@ -17,6 +19,7 @@ constexpr Measurement kMeasurements[] = {
     {Device::kCpu, 64, 0.85, 2.08},   {Device::kCpu, 128, 2.07, 3.28},
     {Device::kCpu, 256, 6.13, 6.85},  {Device::kCpu, 512, 20.0, 14.0},
     {Device::kCpu, 1024, 76.7, 36.1}, {Device::kCpu, 2048, 274.0, 74.8},
+    {Device::kCuda, 2048, 1, 1},
 };
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 namespace yoso {
 
-enum class Device : uint8_t { kCpu };
+enum class Device : uint8_t { kCpu, kCuda };
 
 // kExpected or kSampled for sequences of `tokens` queries and keys, forward and backward. Expected
 // attention costs N^2, sampled attention N * num_hashes; head counts, widths and T move both alike.

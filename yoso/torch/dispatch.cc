@@ -3,6 +3,9 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <stdexcept>
+#include <string_view>
+
 namespace yoso::ops {
 namespace {
 
@@ -22,7 +25,8 @@ c10::string_view name_of(Gradient gradient) {
 }
 
 // Calls the operator; what it refuses (a std::runtime_error on the stable ABI) becomes a
-// c10::Error with the same words.
+// c10::Error with the same words. What does not fit into GPU memory is a c10::OutOfMemoryError, as
+// in torch's own operators.
 template <class Signature, class... Args>
 auto call(const c10::TypedOperatorHandle<Signature>& op, Args&&... args) {
   try {
@@ -30,6 +34,8 @@ auto call(const c10::TypedOperatorHandle<Signature>& op, Args&&... args) {
   } catch (const c10::Error&) {
     throw;
   } catch (const std::runtime_error& error) {
+    const bool fits = !std::string_view(error.what()).starts_with("GPU memory: ");
+    TORCH_CHECK_WITH(OutOfMemoryError, fits, error.what());
     TORCH_CHECK(false, error.what());
   }
 }

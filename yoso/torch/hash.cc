@@ -4,9 +4,11 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "yoso/core/check.h"
 #include "yoso/torch/arguments.h"
+#include "yoso/torch/runner.h"
 
 namespace yoso {
 namespace {
@@ -17,7 +19,7 @@ Projection parse_projection(std::string_view name) {
   fail("hash: projection is '", name, "', expected 'hadamard' or 'gaussian'");
 }
 
-template <void (*kRun)(const Hash&)>
+template <auto kRun>
 Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,
             std::string_view projection, std::optional<int64_t> projection_heads) {
   Arguments args(Hash::kName);
@@ -38,10 +40,16 @@ Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed
   const auto type = code_dtype(code_bits) == DType::kUint8 ? ScalarType::Byte : ScalarType::UInt16;
   Tensor codes = empty_codes(x, a.x.batch, a.x.heads, num_hashes, a.x.rows, type);
   a.codes = args.output("codes", codes, Layout::kCodes);
-  const std::vector<float> projections =
-      draw_projections(a.shape(), a.projection_heads, static_cast<uint64_t>(seed));
-  a.projections = projections.data();
-  kRun(a);
+  Runner<kRun> run(x);
+  const auto number = static_cast<uint64_t>(seed);
+  std::vector<float> drawn;
+  if constexpr (run.kOnGpu) {
+    a.projections = cuda::draw_projections(a.shape(), a.projection_heads, number, run.stream());
+  } else {
+    drawn = draw_projections(a.shape(), a.projection_heads, number);
+    a.projections = drawn.data();
+  }
+  run(a);
   return codes;
 }
 
@@ -49,3 +57,6 @@ Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed
 }  // namespace yoso
 
 STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) { m.impl("hash", TORCH_BOX(&yoso::hash<yoso::cpu::hash>)); }
+STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
+  m.impl("hash", TORCH_BOX(&yoso::hash<yoso::cuda::hash>));
+}

@@ -4,6 +4,9 @@
 // [B, H, M, N] or [H, M, total]; scales are codes with M = 1; masks [B, N] or [total] bool, true =
 // real; offsets [sequences + 1] int64 on the CPU, from 0 to total. Any strides; only a last
 // dimension with gaps is copied. The meaning of each operator stands in yoso/ops/<name>.h.
+// On a GPU: all tensors but offsets are on one device, and the work is queued on torch's current
+// stream. Nothing waits for it, so a call can be captured in a CUDA graph (with the hashes of its
+// seed). Scratch memory is torch's. float64 is refused.
 // Results of half and bfloat16 that need another operator before they are final (unit rows' scales
 // and gradients) are float.
 // SPDX-License-Identifier: Apache-2.0
