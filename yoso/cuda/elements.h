@@ -50,6 +50,19 @@ inline bool is_aligned(const ConstArray& a) {
          whole(a.head_stride) && whole(a.batch_stride);
 }
 
+// Calls f.template operator()<T>() with the type that `dtype` names, for results that are written
+// once: a branch in the kernel instead of a kernel for each type.
+template <class F>
+__device__ inline void with_element(DType dtype, F&& f) {
+  if (dtype == DType::kFloat32) {
+    f.template operator()<float>();
+  } else if (dtype == DType::kBFloat16) {
+    f.template operator()<BFloat16>();
+  } else {
+    f.template operator()<Float16>();
+  }
+}
+
 // Calls f.template operator()<T>() with float, BFloat16 or Float16. Operators refuse other types of
 // `what` here, by name.
 template <class F>

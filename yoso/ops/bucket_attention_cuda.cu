@@ -14,9 +14,8 @@ namespace yoso::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// Slots that a warp sums: a bucket is longer in few places, and short enough to balance.
-constexpr int kSlotsPerWarp = 512;
-constexpr int kSlotsPerBlock = kSlotsPerWarp * kThreads / kWarp;
+// Slots that a block sums: any part of a sequence takes as long as any other.
+constexpr int kSlotsPerBlock = 4096;
 
 // Sums of a bucket, as tables hold them: rounded to the values' type only where that keeps range
 // and the share of a hash is rounded once, as the result will be.
@@ -28,11 +27,11 @@ struct Sums {
   Rows key_rows;
   Tiles tiles;  // of kSlotsPerBlock keys
   BucketOrder order;
-  float share;      // of a hash: 1 / M
-  void* tables;     // [segments][buckets][V] of Entry
-  float* head;      // [segments' tiles][warps][V]: a warp's part of a bucket that began before it,
-  float* tail;      // and of the bucket that goes on after it
-  int lanes;        // of a row, a power of two
+  float share;   // of a hash: 1 / M
+  void* tables;  // [segments][buckets][V] of Entry
+  float* head;   // [blocks][V]: a block's part of a bucket that began before it,
+  float* tail;   // and of the bucket that goes on after it
+  int lanes;     // of a row, a power of two: a team
 };
 
 // Lanes of a row of `width` numbers, kSize at a time.
@@ -43,134 +42,191 @@ int lanes_for(int64_t width) {
   return lanes;
 }
 
-// The sum over slots first .. last - 1 of kSize columns from c on, in every lane of a column.
-template <class T, int kSize>
-__device__ void sum_slots(const T* values, int64_t row_stride, const uint32_t* rows, int64_t first,
-                          int64_t last, bool in_width, int lanes, float (&sum)[kSize]) {
-#pragma unroll
-  for (float& s : sum) s = 0;
-  const int step = kWarp / lanes;
-#pragma unroll 4
-  for (int64_t slot = first + threadIdx.x % kWarp / lanes; slot < last; slot += step) {
-    if (!in_width) continue;
-    const auto v = Vec<T, kSize>::load(values + rows[slot] * row_stride);
-#pragma unroll
-    for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
-  }
-  for (int other = lanes; other < kWarp; other *= 2) {
-#pragma unroll
-    for (float& s : sum) s += __shfl_xor_sync(kFullWarp, s, other);
-  }
-}
-
 // The first bucket that begins at `slot` or later.
-__device__ inline int64_t first_from(const uint32_t* begin, int64_t buckets, int64_t slot) {
-  int64_t low = 0, high = buckets;
+__device__ inline int first_from(const uint32_t* begin, int buckets, int slot) {
+  int low = 0, high = buckets;
   while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    begin[middle] >= slot ? void(high = middle) : void(low = middle + 1);
+    const int middle = (low + high) / 2;
+    static_cast<int>(begin[middle]) >= slot ? void(high = middle) : void(low = middle + 1);
   }
   return low;
 }
 
-// A warp's part: the buckets that begin in its slots, empty ones too, and the rest of the bucket
-// that began before. What one warp does not see whole goes to `head` and `tail`.
-template <class T, int kSize>
-__global__ void __launch_bounds__(kThreads) sum_buckets(Sums s) {
+// Where a block works.
+struct SumPlace {
+  int64_t segment;
+  int first, last, count;  // its slots, and those of the segment
+  const uint32_t *begin, *rows;
+  int64_t sequence, head;
+};
+
+__device__ inline SumPlace sum_place(const Sums& s) {
   const BucketOrder& order = s.order;
   const int64_t hash = blockIdx.x % order.wave.hashes;
   const int64_t head = blockIdx.x / order.wave.hashes % order.wave.heads;
-  const int64_t item = blockIdx.x / order.wave.hashes / order.wave.heads;
-  const auto [all_sequence, tile] = s.tiles[item];
-  const int64_t in_wave = all_sequence - order.wave.first_sequence;
-  const int64_t segment = order.segment(in_wave, head, hash);
-  const uint32_t* begin = order.begin_of(segment);
-  const uint32_t* rows = order.rows + order.base(in_wave, head, hash);
-  const int64_t count = begin[order.buckets];
-  const int64_t first = tile * kSlotsPerBlock + int64_t{threadIdx.x} / kWarp * kSlotsPerWarp;
-  if (first > 0 && first >= count) return;
-  const int64_t last = min(first + kSlotsPerWarp, count);
+  const auto [sequence, tile] = s.tiles[blockIdx.x / order.wave.hashes / order.wave.heads];
+  const int64_t in_wave = sequence - order.wave.first_sequence;
+  SumPlace at{.segment = order.segment(in_wave, head, hash), .sequence = sequence, .head = head};
+  at.begin = order.begin_of(at.segment);
+  at.rows = order.rows + order.base(in_wave, head, hash);
+  at.count = static_cast<int>(at.begin[order.buckets]);
+  at.first = static_cast<int>(tile * kSlotsPerBlock);
+  at.last = min(at.first + kSlotsPerBlock, at.count);
+  return at;
+}
 
-  const Sequence sequence = yoso::sequence(s.key_rows, all_sequence, s.values.rows);
+// Teams of lanes walk along as many slots each, and drop what they have summed whenever a bucket
+// ends. A bucket belongs to where it begins, an empty one too; parts of it further on are joined by
+// the team in which it begins, through shared memory, and by join_buckets beyond the block.
+template <class T, int kSize>
+__global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
+  extern __shared__ float heads[];  // [teams][lanes * kSize]: parts of a bucket that began before
+  const SumPlace at = sum_place(s);
+  if (at.first > 0 && at.first >= at.count) return;
+  const int width = static_cast<int>(s.values.cols);
+  const int teams = kThreads / s.lanes, team = threadIdx.x / s.lanes;
+  const int per_team = kSlotsPerBlock / teams;
+  const int first = min(at.first + team * per_team, at.last);
+  const int last = min(first + per_team, at.last);
+  const bool is_last = last == at.last && (first < last || at.count == 0) && last == at.count &&
+                       (first < last || team == 0);
+  const Sequence sequence = yoso::sequence(s.key_rows, at.sequence, s.values.rows);
   const T* values =
-      s.values.row<T>(sequence.batch, order.wave.first_head + head, sequence.begin);
-  Entry<T>* table = static_cast<Entry<T>*>(s.tables) + segment * order.buckets * s.values.cols;
-  const int64_t warp = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-  const bool writes = threadIdx.x % kWarp < s.lanes;
-  const int64_t owned = first_from(begin, order.buckets, first);
-  for (int64_t c0 = 0; c0 < s.values.cols; c0 += int64_t{s.lanes} * kSize) {
-    const int64_t c = c0 + threadIdx.x % s.lanes * kSize;
-    const bool in_width = c < s.values.cols;
-    const auto sum_of = [&](int64_t from, int64_t to, float(&sum)[kSize]) {
-      sum_slots<T, kSize>(values + c, s.values.row_stride, rows, from, to, in_width, s.lanes, sum);
-    };
-    const auto keep = [&](float* parts, const float(&sum)[kSize]) {
-      if (!writes || !in_width) return;
-      for (int k = 0; k < kSize; ++k) parts[warp * s.values.cols + c + k] = sum[k];
-    };
-    float sum[kSize];
-    const int64_t owned_from = owned < order.buckets ? int64_t{begin[owned]} : count;
-    if (first < owned_from) {
-      sum_of(first, min(owned_from, last), sum);
-      keep(s.head, sum);
-    }
-    // Buckets that begin at `last` are the next warp's, unless there is none.
-    for (int64_t b = owned; b < order.buckets; ++b) {
-      const int64_t from = begin[b], to = begin[b + 1];
-      if (from >= last && last < count) break;
-      sum_of(from, min(to, last), sum);
-      if (to > last) {
-        keep(s.tail, sum);
-      } else if (writes && in_width) {
-        Vec<Entry<T>, kSize> entry;
+      s.values.row<T>(sequence.batch, s.order.wave.first_head + at.head, sequence.begin);
+  Entry<T>* table = static_cast<Entry<T>*>(s.tables) + at.segment * s.order.buckets * width;
+  const int stride = s.lanes * kSize;
+  const int buckets = static_cast<int>(s.order.buckets);
+  const int owned = first_from(at.begin, buckets, first);
+  const auto begin = [&](int bucket) { return static_cast<int>(at.begin[bucket]); };
+  const bool has_head = first < last && (owned == buckets || begin(owned) > first);
+
+  for (int c0 = 0; c0 < width; c0 += stride) {
+    const int c = c0 + threadIdx.x % s.lanes * kSize;
+    const bool in_width = c < width;
+    float sum[kSize] = {};
+    const auto write = [&](int bucket, const float(&x)[kSize]) {
+      if (!in_width) return;
+      Vec<Entry<T>, kSize> entry;
 #pragma unroll
-        for (int k = 0; k < kSize; ++k) entry.at[k] = narrow<Entry<T>>(s.share * sum[k]);
-        entry.store(table + b * s.values.cols + c);
+      for (int k = 0; k < kSize; ++k) entry.at[k] = narrow<Entry<T>>(s.share * x[k]);
+      entry.store(table + int64_t{bucket} * width + c);
+    };
+    const auto keep = [&](float* to, const float(&x)[kSize]) {
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) to[k] = x[k];
+    };
+    float* my_head = heads + team * stride + threadIdx.x % s.lanes * kSize;
+
+    int bucket = has_head ? owned - 1 : owned;
+    if (first < last || is_last) {
+      // Empty buckets that begin here.
+      const float zeros[kSize] = {};
+      const auto skip_empty = [&](int slot) {
+        while (bucket < buckets && begin(bucket + 1) == slot && (slot < last || is_last)) {
+          write(bucket, zeros);
+          ++bucket;
+        }
+      };
+      if (!has_head) skip_empty(first);
+      int end = bucket < buckets ? min(begin(bucket + 1), last) : last;
+      bool in_head = has_head;
+      constexpr int kAhead = 4;
+      for (int slot = first; slot < last; slot += kAhead) {
+        Vec<T, kSize> rows[kAhead];
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          const uint32_t row = at.rows[min(slot + k, last - 1)];
+          if (in_width) rows[k] = Vec<T, kSize>::load(values + row * s.values.row_stride + c);
+        }
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          if (slot + k < last) {
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) sum[i] += widen(rows[k].at[i]);
+            if (slot + k + 1 == end && begin(bucket + 1) <= last) {
+              if (in_head) {
+                keep(my_head, sum);
+                in_head = false;
+              } else {
+                write(bucket, sum);
+              }
+              ++bucket;
+#pragma unroll
+              for (float& x : sum) x = 0;
+              skip_empty(slot + k + 1);
+              end = bucket < buckets ? min(begin(bucket + 1), last) : last;
+            }
+          }
+        }
+      }
+      if (in_head) {  // nothing ended here: all of these slots are of a bucket that goes on
+        keep(my_head, sum);
       }
     }
+    __syncthreads();
+    // `sum` is what this team has of its last bucket, which goes on after it.
+    const bool goes_on =
+        first < last && bucket < buckets && begin(bucket) < last && begin(bucket + 1) > last;
+    if (goes_on && begin(bucket) >= first) {
+      const int end = min(begin(bucket + 1), at.last);
+      const int until = ceil_div(end - at.first, per_team);
+      for (int other = team + 1; other < until; ++other) {
+        const float* part = heads + other * stride + threadIdx.x % s.lanes * kSize;
+#pragma unroll
+        for (int k = 0; k < kSize; ++k) sum[k] += part[k];
+      }
+      if (begin(bucket + 1) <= at.last) {
+        write(bucket, sum);
+      } else if (in_width) {
+        keep(s.tail + int64_t{blockIdx.x} * width + c, sum);
+      }
+    }
+    if (team == 0 && has_head && in_width) {
+      // The block's part of the bucket that began before it.
+      const int end = min(begin(owned), at.last);
+      const int until = ceil_div((owned == buckets ? at.last : end) - at.first, per_team);
+      float part[kSize] = {};
+      for (int other = 0; other < until; ++other) {
+        const float* from = heads + other * stride + threadIdx.x % s.lanes * kSize;
+#pragma unroll
+        for (int k = 0; k < kSize; ++k) part[k] += from[k];
+      }
+      keep(s.head + int64_t{blockIdx.x} * width + c, part);
+    }
+    __syncthreads();
   }
 }
 
-// Joins the parts of the buckets that go on after the warp in which they begin: a warp for each.
+// Joins the parts of the buckets that go on after the block in which they begin: a warp for each.
 template <class T>
-__global__ void __launch_bounds__(kThreads) join_buckets(Sums s) {
+__global__ void join_buckets(Sums s) {
+  const SumPlace at = sum_place(s);
   const BucketOrder& order = s.order;
-  const int64_t hash = blockIdx.x % order.wave.hashes;
-  const int64_t head = blockIdx.x / order.wave.hashes % order.wave.heads;
-  const auto [all_sequence, tile] = s.tiles[blockIdx.x / order.wave.hashes / order.wave.heads];
-  const int64_t in_wave = all_sequence - order.wave.first_sequence;
-  const int64_t segment = order.segment(in_wave, head, hash);
-  const uint32_t* begin = order.begin_of(segment);
-  const int64_t count = begin[order.buckets];
-  const int64_t first = tile * kSlotsPerBlock + int64_t{threadIdx.x} / kWarp * kSlotsPerWarp;
-  const int64_t last = first + kSlotsPerWarp;
-  if (last >= count) return;
-  const int64_t b = first_from(begin, order.buckets, last) - 1;  // holds slot last - 1 or is empty
-  if (begin[b] < first || begin[b + 1] <= last) return;
+  const int64_t last = int64_t{at.first} + kSlotsPerBlock;
+  if (last >= at.count) return;
+  const int b = first_from(at.begin, static_cast<int>(order.buckets), static_cast<int>(last)) -
+                1;  // it holds slot last - 1
+  if (at.begin[b] < static_cast<uint32_t>(at.first) || at.begin[b + 1] <= last) return;
 
   Entry<T>* entry =
-      static_cast<Entry<T>*>(s.tables) + (segment * order.buckets + b) * s.values.cols;
-  constexpr int kWarps = kThreads / kWarp;
+      static_cast<Entry<T>*>(s.tables) + (at.segment * order.buckets + b) * s.values.cols;
   const int64_t blocks_apart = order.wave.hashes * order.wave.heads;  // of neighbouring tiles
-  const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  const int64_t parts = ceil_div(begin[b + 1] - last, int64_t{kSlotsPerWarp});
-  for (int64_t c = threadIdx.x % kWarp; c < s.values.cols; c += kWarp) {
-    float sum = s.tail[warp * s.values.cols + c];
+  const int64_t parts = ceil_div(at.begin[b + 1] - last, int64_t{kSlotsPerBlock});
+  for (int64_t c = threadIdx.x; c < s.values.cols; c += blockDim.x) {
+    float sum = s.tail[blockIdx.x * s.values.cols + c];
 #pragma unroll 8
     for (int64_t part = 1; part <= parts; ++part) {
-      const int64_t w = warp % kWarps + part;
-      const int64_t other = (blockIdx.x + w / kWarps * blocks_apart) * kWarps + w % kWarps;
-      sum += s.head[other * s.values.cols + c];
+      sum += s.head[(blockIdx.x + part * blocks_apart) * s.values.cols + c];
     }
     entry[c] = narrow<Entry<T>>(s.share * sum);
   }
 }
 
 struct Means {
-  BucketAttention a;  // rows on the GPU
-  Tiles tiles;        // of queries
-  Wave wave;          // key heads
-  int64_t query_heads;      // of the wave, from first_query_head
+  BucketAttention a;    // rows on the GPU
+  Tiles tiles;          // of queries
+  Wave wave;            // key heads
+  int64_t query_heads;  // of the wave, from first_query_head
   int64_t first_query_head;
   int64_t keys_per_query;   // key heads that a query head meets
   int64_t queries_per_key;  // query heads that a key head meets
@@ -179,8 +235,8 @@ struct Means {
   int lanes;
 };
 
-// Some lanes a query: the sum of its entries, which are shares already.
-template <class E, int kSize, class Out>
+// A team of lanes a query: the sum of its entries, which are shares already.
+template <class E, int kSize, class Code>
 __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
   const int64_t head = blockIdx.x % m.query_heads;
   const auto [all_sequence, tile] = m.tiles[blockIdx.x / m.query_heads];
@@ -189,41 +245,32 @@ __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
   if (i >= sequence.rows) return;
   const int64_t query_head = m.first_query_head + head;
   const bool real = sequence.is_real(i);
-  const int64_t width = m.a.out.cols;
-  Out* out = m.a.out.row<Out>(sequence.batch, query_head, sequence.begin + i);
-  const bool wide = m.a.query_codes.dtype == DType::kUint16;
-  const uint8_t* codes = static_cast<const uint8_t*>(m.a.query_codes.data) +
-                         (sequence.batch * m.a.query_codes.batch_stride +
-                          query_head * m.a.query_codes.head_stride + sequence.begin + i) *
-                             (wide ? 2 : 1);
-  const int64_t code_stride = m.a.query_codes.row_stride * (wide ? 2 : 1);
+  const uint32_t width = static_cast<uint32_t>(m.a.out.cols);
   const int64_t key_head = head / m.queries_per_key * m.keys_per_query;
   const int64_t segment =
       ((all_sequence - m.wave.first_sequence) * m.wave.heads + key_head) * m.wave.hashes;
-  const E* table = static_cast<const E*>(m.tables) + segment * m.buckets * width;
-  for (int64_t c = threadIdx.x % m.lanes * kSize; c < width; c += m.lanes * kSize) {
+  const int64_t table_size = m.buckets * width;
+  for (uint32_t c = threadIdx.x % m.lanes * kSize; c < width; c += m.lanes * kSize) {
     float sum[kSize] = {};
-    if (real) {
-      for (int64_t other = 0; other < m.keys_per_query; ++other) {
-        const E* entries = table + other * m.wave.hashes * m.buckets * width + c;
+    const E* table = static_cast<const E*>(m.tables) + segment * table_size + c;
+    for (int64_t other = 0; real && other < m.keys_per_query; ++other) {
+      const Code* code =
+          m.a.query_codes.row<Code>(sequence.batch, query_head, 0) + sequence.begin + i;
 #pragma unroll 8
-        for (int64_t hash = 0; hash < m.wave.hashes; ++hash) {
-          const uint8_t* from = codes + hash * code_stride;
-          const int64_t code = wide ? *reinterpret_cast<const uint16_t*>(from) : *from;
-          const auto v = Vec<E, kSize>::load(entries + (hash * m.buckets + code) * width);
+      for (int hash = 0; hash < m.wave.hashes; ++hash) {
+        const auto v = Vec<E, kSize>::load(table + *code * width);
 #pragma unroll
-          for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
-        }
+        for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
+        table += table_size;
+        code += m.a.query_codes.row_stride;
       }
     }
-    Vec<Out, kSize> result;
+    with_element(m.a.out.dtype, [&]<class Out>() {
+      Vec<Out, kSize> result;
 #pragma unroll
-    for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(sum[k]);
-    if constexpr (kSize == 1) {
-      out[c] = result.at[0];
-    } else {
-      result.store(out + c);
-    }
+      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(sum[k]);
+      result.store(m.a.out.row<Out>(sequence.batch, query_head, sequence.begin + i) + c);
+    });
   }
 }
 
@@ -241,8 +288,7 @@ void run(const BucketAttention& a, Stream& stream) {
   const int64_t units = std::min(query_heads, key_heads);
   Means means{.a = a,
               .keys_per_query = std::max<int64_t>(1, key_heads / query_heads),
-              .queries_per_key =
-                  key_heads == 0 ? 1 : std::max<int64_t>(1, query_heads / key_heads),
+              .queries_per_key = key_heads == 0 ? 1 : std::max<int64_t>(1, query_heads / key_heads),
               .buckets = buckets,
               .lanes = lanes_for<kEntries>(a.values.cols)};
   means.a.query_rows = query_side.rows();
@@ -275,23 +321,24 @@ void run(const BucketAttention& a, Stream& stream) {
       sums.tiles = key_side.slice(key_tiles, s, wave.sequences);
       const int64_t blocks = sums.tiles.total * wave.heads * hashes;
       sums.tables = stream.allocate<Entry<T>>(wave.segments() * buckets * a.values.cols);
-      sums.head = stream.allocate<float>(blocks * (kThreads / kWarp) * a.values.cols);
-      sums.tail = stream.allocate<float>(blocks * (kThreads / kWarp) * a.values.cols);
-      launch(op, stream.handle(), blocks, kThreads, 0, sum_buckets<T, kSize>, sums);
-      if (rows > kSlotsPerWarp) {
-        launch(op, stream.handle(), blocks, kThreads, 0, join_buckets<T>, sums);
+      sums.head = stream.allocate<float>(blocks * a.values.cols);
+      sums.tail = stream.allocate<float>(blocks * a.values.cols);
+      launch(op, stream.handle(), blocks, kThreads, kThreads * kSize * 4, sum_buckets<T, kSize>,
+             sums);
+      if (rows > kSlotsPerBlock) {
+        launch(op, stream.handle(), blocks, kWarp, 0, join_buckets<T>, sums);
       }
 
       means.wave = wave;
       means.tables = sums.tables;
       means.tiles = query_side.slice(query_tiles, s, wave.sequences);
       means.first_query_head = u * means.queries_per_key;
-      means.query_heads =
-          key_heads == 0 ? query_heads : wave_units * means.queries_per_key;
-      with_gpu_type(op, "out", a.out.dtype, [&]<class Out>() {
-        launch(op, stream.handle(), means.tiles.total * means.query_heads, kThreads, 0,
-               mean_over_hashes<Entry<T>, kEntries, Out>, means);
-      });
+      means.query_heads = key_heads == 0 ? query_heads : wave_units * means.queries_per_key;
+      const int64_t queries = means.tiles.total * means.query_heads;
+      a.code_bits <= 8 ? launch(op, stream.handle(), queries, kThreads, 0,
+                                mean_over_hashes<Entry<T>, kEntries, uint8_t>, means)
+                       : launch(op, stream.handle(), queries, kThreads, 0,
+                                mean_over_hashes<Entry<T>, kEntries, uint16_t>, means);
     }
   }
 }
@@ -302,8 +349,7 @@ void bucket_attention(const BucketAttention& a, Stream& stream) {
   a.check();
   with_gpu_type(BucketAttention::kName, "values", a.values.dtype, [&]<class T>() {
     if (a.out.size() == 0) return;
-    const bool aligned =
-        a.values.cols % kVec<T> == 0 && is_aligned(a.values) && is_aligned(a.out);
+    const bool aligned = a.values.cols % kVec<T> == 0 && is_aligned(a.values) && is_aligned(a.out);
     aligned ? run<T, kVec<T>>(a, stream) : run<T, 1>(a, stream);
   });
 }

@@ -13,6 +13,7 @@
 #include "yoso/cuda/stream.h"
 #include "yoso/ops/bucket_attention_grad.h"
 #include "yoso/ops/bucket_order.h"
+#include "yoso/ops/bucket_products_mma.h"
 #include "yoso/ops/gpu_convert.h"
 
 namespace yoso::cuda {
@@ -20,81 +21,6 @@ namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 constexpr int kMaxWidth = 256, kPerLane = kMaxWidth / kWarp;  // columns of a row in a lane
-
-// Queries or keys. `factors` are multiplied with those of the other side, G . v; a term of the
-// other side's gradient is that product times the `unit` row, scale * rows.
-struct Half {
-  ConstArray factors, rows, scale, codes;
-  Rows side;
-  Tiles tiles;  // of kWarps slots
-  BucketOrder order;
-  Array grad;
-  float* parts;      // [query heads, hashes, rows][D]: what each bucket gives its rows, by slot
-  float* sums;       // [query heads of the side's, rows][D]: over the hashes of earlier waves
-  int64_t per_head;  // query heads that share a head of this side
-};
-
-struct Products {
-  Half queries, keys;
-  int64_t width, value_width;  // D, V
-  int64_t query_heads;         // of the wave
-  int64_t* large;              // buckets for outer products, [1 + capacity]: first their number
-  float factor;                // T / 2M
-  bool first_wave, last_wave;  // over the hashes of these sequences and heads
-
-  __device__ const Half& own(bool of_keys) const { return of_keys ? keys : queries; }
-};
-
-// By outer products where that is less work than pair by pair, and worth a block.
-__device__ inline bool is_large(const Products& p, int64_t queries, int64_t keys) {
-  const int64_t sum = p.width + p.value_width;
-  return queries * keys * sum > (queries + keys) * max(p.width * p.value_width, kWarp * sum);
-}
-
-// Where a warp or block works: a sequence of the wave, a query head and a hash.
-struct Segment {
-  int64_t sequence, head, hash;
-
-  // Its runs of slots on one side: buckets, rows by slot, and where its parts begin.
-  __device__ const uint32_t* begin(const Half& half) const {
-    return half.order.begin_of(half.order.segment(sequence, head / half.per_head, hash));
-  }
-  __device__ const uint32_t* rows(const Half& half) const {
-    return half.order.rows + half.order.base(sequence, head / half.per_head, hash);
-  }
-  __device__ float* parts(const Half& half, int64_t width) const {
-    return half.parts + half.order.base(sequence, head, hash) * width;
-  }
-};
-
-// One head of one sequence of an array of a half: its row i begins at data + i * stride.
-template <class T>
-struct Matrix {
-  const T* data;
-  int64_t stride;
-
-  __device__ Matrix(const ConstArray& a, const Half& half, const Segment& at)
-      : data(nullptr), stride(a.row_stride) {
-    const Sequence s =
-        yoso::sequence(half.side, half.order.wave.first_sequence + at.sequence, a.rows);
-    data = a.row<T>(s.batch, half.order.wave.first_head + at.head / half.per_head, s.begin);
-  }
-  __device__ float at(int64_t i, int64_t c) const { return widen(data[i * stride + c]); }
-};
-
-// The scales of one head of one sequence; 1 where there are none.
-struct Scales {
-  const float* data = nullptr;
-
-  __device__ Scales(const Half& half, const Segment& at) {
-    if (half.scale.data == nullptr) return;
-    const Sequence s =
-        yoso::sequence(half.side, half.order.wave.first_sequence + at.sequence, half.scale.cols);
-    data = half.scale.row<float>(s.batch, half.order.wave.first_head + at.head / half.per_head, 0) +
-           s.begin;
-  }
-  __device__ float at(int64_t i) const { return data ? data[i] : 1.0f; }
-};
 
 __device__ inline float sum_over_warp(float sum) {
   for (int step = kWarp / 2; step >= 1; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
@@ -154,7 +80,7 @@ __global__ void __launch_bounds__(kThreads) multiply_pairs(Products p, bool of_k
 #pragma unroll
     for (int c = 0; c < kPerLane; ++c) sum[c] += weight * theirs[c];
   }
-  float* part = at.parts(own, p.width) + slot * p.width;
+  float* part = at.parts<float>(own, p.width) + slot * p.width;
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {
     const int c = threadIdx.x % kWarp + k * kWarp;
@@ -248,7 +174,7 @@ __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
     }
 
     const uint32_t* mine = at.rows(own);
-    float* parts = at.parts(own, p.width);
+    float* parts = at.parts<float>(own, p.width);
     const int64_t own_last = at.begin(own)[bucket + 1];
     for (int64_t first = at.begin(own)[bucket]; first < own_last; first += kChunk) {
       const int64_t count = min(int64_t{kChunk}, own_last - first);
@@ -267,41 +193,57 @@ __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
   }
 }
 
-// A warp a token of one side: the sum of its parts over the hashes of the wave, and over the query
-// heads of its head.
-template <class Out>
-__global__ void __launch_bounds__(kThreads) sum_parts(Products p, bool of_keys) {
+// A team of lanes a token of one side: the sum of its parts over the hashes of the wave, and over
+// the query heads of its head.
+template <class P, int kSize>
+__global__ void __launch_bounds__(kThreads)
+    sum_parts(Products p, bool of_keys, Tiles tiles, int lanes) {
   const Half& own = p.own(of_keys);
   const int64_t heads = own.order.wave.heads, hashes = own.order.wave.hashes;
   const int64_t head = blockIdx.x % heads;
-  const auto [all_sequence, tile] = own.tiles[blockIdx.x / heads];
+  const auto [all_sequence, tile] = tiles[blockIdx.x / heads];
   const Sequence sequence = yoso::sequence(own.side, all_sequence, own.grad.rows);
-  const int64_t i = tile * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int64_t i = tile * tiles.rows_per_tile + threadIdx.x / lanes;
   if (i >= sequence.rows) return;
   const int64_t in_wave = all_sequence - own.order.wave.first_sequence;
-  Out* grad =
-      own.grad.row<Out>(sequence.batch, own.order.wave.first_head + head, sequence.begin + i);
   const bool real = sequence.is_real(i);
-  float* before =
-      own.sums +
-      (own.order.base(in_wave, head, 0) - head * (hashes - 1) * own.order.wave_rows + i) * p.width;
-  for (int64_t c = lane; c < p.width; c += kWarp) {
-    float sum = 0;
-    if (real) {
-      if (!p.first_wave) sum = before[c];
-      for (int64_t member = 0; member < own.per_head; ++member) {
-        for (int64_t hash = 0; hash < hashes; ++hash) {
-          const int64_t slot = own.order.slots[own.order.base(in_wave, head, hash) + i];
-          const Segment at{in_wave, head * own.per_head + member, hash};
-          sum += at.parts(own, p.width)[slot * p.width + c];
-        }
+  const int64_t first = own.order.base(in_wave, head, 0);
+  const int64_t base = first - head * hashes * own.order.wave_rows;  // within a head and a hash
+  float* before = own.sums + ((head * own.order.wave_rows) + base + i) * p.width;
+  for (int c = threadIdx.x % lanes * kSize; c < p.width; c += lanes * kSize) {
+    float sum[kSize] = {};
+    if (real && !p.first_wave) {
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) sum[k] = before[c + k];
+    }
+    for (int64_t member = 0; real && member < own.per_head; ++member) {
+      const uint32_t* slot = own.order.slots + first + i;
+      const P* parts =
+          static_cast<const P*>(own.parts) +
+          ((head * own.per_head + member) * hashes * own.order.wave_rows + base) * p.width + c;
+#pragma unroll 8
+      for (int hash = 0; hash < hashes; ++hash) {
+        const auto v = Vec<P, kSize>::load(parts + int64_t{*slot} * p.width);
+#pragma unroll
+        for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
+        slot += own.order.wave_rows;
+        parts += own.order.wave_rows * p.width;
       }
     }
-    if (p.last_wave) {
-      grad[c] = narrow<Out>(p.factor * sum);
-    } else {
-      before[c] = sum;
+    if (!p.last_wave) {
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) before[c + k] = sum[k];
+      continue;
     }
+    with_element(own.grad.dtype, [&]<class Out>() {
+      Out* to =
+          own.grad.row<Out>(sequence.batch, own.order.wave.first_head + head, sequence.begin + i) +
+          c;
+      Vec<Out, kSize> result;
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(p.factor * sum[k]);
+      result.store(to);
+    });
   }
 }
 
@@ -380,7 +322,6 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
 constexpr int64_t kBytesInFlight = int64_t{1} << 30;
 constexpr int kOuterBlocks = 1024;
 
-// The two halves over one wave of groups; key heads first_key_head .. + key_heads - 1.
 template <class T>
 class Run {
  public:
@@ -408,18 +349,32 @@ class Run {
     p_.value_width = a.values.cols;
     p_.factor = static_cast<float>(static_cast<double>(a.code_bits) / 2 /
                                    static_cast<double>(a.query_codes.rows));
-    query_tiles_ = query_side_.tiles(kWarps);
-    key_tiles_ = key_side_.tiles(kWarps);
+    if constexpr (!std::is_same_v<T, float>) {
+      const bool aligned = is_aligned(a.queries) && is_aligned(a.keys) && is_aligned(a.values) &&
+                           is_aligned(a.out_grad);
+      const bool one_width =
+          p_.width == p_.value_width && (p_.width == 32 || p_.width == 64 || p_.width == 128);
+      by_mma_ = surrogate() && aligned && one_width && a.code_bits <= 8;
+    }
+    // Where both ways are the same work: at the harmonic mean of D and V.
+    p_.large_from = by_mma_ ? kMmaLargeFrom
+                            : std::max<int64_t>(
+                                  2 * p_.width * p_.value_width / (p_.width + p_.value_width), 64);
+    part_size_ = by_mma_ ? static_cast<int64_t>(sizeof(Part<T>)) : 4;
+    lanes_ = 1;
+    while (lanes_ < kWarp && lanes_ * part_vec() < p_.width) lanes_ *= 2;
+    for (Half* half : {&p_.queries, &p_.keys}) half->tiles = side_of(*half).tiles(kWarps);
+    query_tiles_ = query_side_.tiles(kThreads / lanes_);
+    key_tiles_ = key_side_.tiles(kThreads / lanes_);
   }
 
   void all() {
     const int64_t hashes = a_.query_codes.rows, rows = query_side_.longest() + key_side_.longest();
-    const bool surrogate = a_.gradient == Gradient::kSurrogate;
     // Bytes of one hash, of one sequence and one key head with its query heads.
-    const int64_t hash_bytes =
-        ratio_ * (rows * (8 + (surrogate ? 4 * p_.width : 0)) + 8 * (int64_t{2} << a_.code_bits));
+    const int64_t hash_bytes = ratio_ * (rows * (8 + (surrogate() ? part_size_ * p_.width : 0)) +
+                                         8 * (int64_t{2} << a_.code_bits));
     const int64_t fit = std::max<int64_t>(1, kBytesInFlight / std::max<int64_t>(1, hash_bytes));
-    const int64_t hash_step = surrogate ? std::min(hashes, fit) : hashes;
+    const int64_t hash_step = surrogate() ? std::min(hashes, fit) : hashes;
     const int64_t groups = std::max<int64_t>(1, fit / hash_step);
     const int64_t head_step = std::max<int64_t>(1, std::min(groups, a_.keys.heads));
     const int64_t sequence_step = std::max<int64_t>(1, groups / head_step);
@@ -447,61 +402,96 @@ class Run {
   }
 
  private:
+  bool surrogate() const { return a_.gradient == Gradient::kSurrogate; }
+  // Numbers of the parts at a time.
+  int64_t part_vec() const {
+    const bool wide =
+        p_.width % (16 / part_size_) == 0 && is_aligned(a_.query_grad) && is_aligned(a_.key_grad);
+    return wide ? 16 / part_size_ : 1;
+  }
+  const GpuSide& side_of(const Half& half) const {
+    return &half == &p_.keys ? key_side_ : query_side_;
+  }
+
   float* sums(const GpuSide& side, const Wave& wave, int64_t heads) {
     return stream_.allocate<float>(heads * side.rows_of(wave.first_sequence, wave.sequences) *
                                    p_.width);
   }
 
+  // One wave, given by its key heads.
   void one(const Wave& keys) {
     Stream::Scope scope(stream_);
     Wave queries = keys;
     queries.first_head *= ratio_;
     queries.heads *= ratio_;
-    const bool surrogate = a_.gradient == Gradient::kSurrogate;
-    prepare(p_.queries, query_side_, query_tiles_, queries, surrogate);
-    prepare(p_.keys, key_side_, key_tiles_, keys, surrogate);
     p_.query_heads = queries.heads;
-    if (!surrogate) {
-      for (const bool of_keys : {false, true}) {
-        const Half& own = of_keys ? p_.keys : p_.queries;
-        with_gpu_type(kOp, of_keys ? "key_grad" : "query_grad", own.grad.dtype, [&]<class Out>() {
-          launch(kOp, stream_.handle(), own.tiles.total * own.order.wave.heads, kThreads, 0,
-                 visit_pairs<T, Out>, p_, of_keys, static_cast<float>(a_.code_bits));
-        });
-      }
+    prepare(p_.queries, queries);
+    prepare(p_.keys, keys);
+    if (!surrogate()) {
+      visit(p_.queries, false);
+      visit(p_.keys, true);
       return;
     }
-    const int64_t capacity = p_.queries.order.wave_rows * queries.heads * queries.hashes / kWarp;
-    p_.large = stream_.allocate<int64_t>(1 + capacity);
+    // A large bucket has more than half of large_from queries.
+    const int64_t query_rows = p_.queries.order.wave_rows * queries.heads * queries.hashes;
+    p_.large = stream_.allocate<int64_t>(1 + 2 * query_rows / p_.large_from);
     throw_if_failed(kOp, cudaMemsetAsync(p_.large, 0, 8, stream_.handle()));
-    launch(kOp, stream_.handle(),
-           ceil_div(queries.segments() * p_.queries.order.buckets, int64_t{kThreads}), kThreads, 0,
-           list_large, p_);
-    for (const bool of_keys : {false, true}) {
-      const Half& own = of_keys ? p_.keys : p_.queries;
-      launch(kOp, stream_.handle(), own.tiles.total * queries.heads * queries.hashes, kThreads, 0,
-             multiply_pairs<T>, p_, of_keys);
+    const int64_t buckets = queries.segments() * p_.queries.order.buckets;
+    run(ceil_div(buckets, kThreads), kThreads, 0, list_large, p_);
+    if constexpr (!std::is_same_v<T, float>) {
+      if (by_mma_) {
+        if (p_.width == 32) multiply<32>(buckets);
+        if (p_.width == 64) multiply<64>(buckets);
+        if (p_.width == 128) multiply<128>(buckets);
+        sum<Part<T>>(query_side_, query_tiles_, false);
+        sum<Part<T>>(key_side_, key_tiles_, true);
+        return;
+      }
     }
+    const int64_t blocks = queries.heads * queries.hashes;
+    run(p_.queries.tiles.total * blocks, kThreads, 0, multiply_pairs<T>, p_, false);
+    run(p_.keys.tiles.total * blocks, kThreads, 0, multiply_pairs<T>, p_, true);
     const int64_t shared = 4 * (kChunk * (p_.value_width + kPanel) + p_.value_width * (kPanel + 1));
-    launch(kOp, stream_.handle(), kOuterBlocks, kThreads, shared, multiply_outer<T>, p_);
-    for (const bool of_keys : {false, true}) {
-      const Half& own = of_keys ? p_.keys : p_.queries;
-      with_gpu_type(kOp, of_keys ? "key_grad" : "query_grad", own.grad.dtype, [&]<class Out>() {
-        launch(kOp, stream_.handle(), own.tiles.total * own.order.wave.heads, kThreads, 0,
-               sum_parts<Out>, p_, of_keys);
-      });
-    }
+    run(kOuterBlocks, kThreads, shared, multiply_outer<T>, p_);
+    sum<float>(query_side_, query_tiles_, false);
+    sum<float>(key_side_, key_tiles_, true);
   }
 
-  void prepare(Half& half, const GpuSide& side, const Tiles& tiles, const Wave& wave,
-               bool surrogate) {
-    half.order = sort_by_code(kOp, half.codes, side, wave, a_.code_bits, surrogate, stream_);
-    half.tiles = side.slice(tiles, wave.first_sequence, wave.sequences);
-    half.parts = nullptr;
-    if (surrogate) {
-      half.parts = stream_.allocate<float>(half.order.wave_rows * wave.heads * half.per_head *
-                                           wave.hashes * p_.width);
-    }
+  template <class... Params, class... Args>
+  void run(int64_t blocks, int threads, int64_t shared, void (*kernel)(Params...),
+           const Args&... args) {
+    launch(kOp, stream_.handle(), blocks, threads, shared, kernel, args...);
+  }
+
+  template <int kWidth>
+  void multiply(int64_t buckets) {
+    run(ceil_div(buckets, kMmaWarps), kMmaThreads, kMmaWarps * sizeof(SmallMemory<T, kWidth>),
+        multiply_small<T, kWidth>, p_);
+    run(kOuterBlocks, kMmaThreads, sizeof(LargeMemory<T, kWidth>), multiply_large<T, kWidth>, p_);
+  }
+
+  template <class P>
+  void sum(const GpuSide& side, const Tiles& all, bool of_keys) {
+    const Wave& wave = of_keys ? p_.keys.order.wave : p_.queries.order.wave;
+    const Tiles tiles = side.slice(all, wave.first_sequence, wave.sequences);
+    auto* kernel = part_vec() == 1 ? sum_parts<P, 1> : sum_parts<P, kVec<P>>;
+    run(tiles.total * wave.heads, kThreads, 0, kernel, p_, of_keys, tiles, lanes_);
+  }
+
+  void visit(const Half& own, bool of_keys) {
+    with_gpu_type(kOp, of_keys ? "key_grad" : "query_grad", own.grad.dtype, [&]<class Out>() {
+      run(own.tiles.total * own.order.wave.heads, kThreads, 0, visit_pairs<T, Out>, p_, of_keys,
+          static_cast<float>(a_.code_bits));
+    });
+  }
+
+  void prepare(Half& half, const Wave& wave) {
+    const GpuSide& side = side_of(half);
+    half.order = sort_by_code(kOp, half.codes, side, wave, a_.code_bits, surrogate(), stream_);
+    half.tiles = side.slice(half.tiles, wave.first_sequence, wave.sequences);
+    if (!surrogate()) return;
+    half.parts = stream_.allocate<char>(half.order.wave_rows * wave.heads * half.per_head *
+                                        wave.hashes * p_.width * part_size_);
   }
 
   static constexpr const char* kOp = BucketAttentionGrad::kName;
@@ -509,8 +499,11 @@ class Run {
   const BucketAttentionGrad& a_;
   Stream& stream_;
   GpuSide query_side_, key_side_;
-  Tiles query_tiles_, key_tiles_;
-  int64_t ratio_;  // query heads of a key head
+  Tiles query_tiles_, key_tiles_;  // of as many rows as a block of sum_parts takes
+  int64_t ratio_;                  // query heads of a key head
+  bool by_mma_ = false;
+  int64_t part_size_;  // bytes of a number of the parts
+  int lanes_;          // that sum_parts gives a row
   Products p_{};
 };
 

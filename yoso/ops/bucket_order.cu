@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "yoso/ops/bucket_order.h"
-
 #include "yoso/cuda/launch.h"
+#include "yoso/ops/bucket_order.h"
 
 namespace yoso::cuda {
 namespace {
@@ -38,40 +37,69 @@ __device__ Place place_of(const Pass& p, int64_t block) {
   return {sequence - p.order.wave.first_sequence, tile, head, hash, item};
 }
 
-// The rows of this lane and their digits, kDigits: no row. Lanes of a warp hold neighbours.
-template <class Code>
-__device__ void load_digits(const Pass& p, const Place& at, uint32_t (&rows)[kRowsPerLane],
-                            uint32_t (&digits)[kRowsPerLane]) {
+// Rows and digits that a lane has loaded; a digit of kDigits: no row.
+struct Loaded {
+  uint32_t rows[kRowsPerLane], digits[kRowsPerLane];
+};
+
+// First pass: 16 neighbours a lane, of which most need one load. Second pass: slots k * 32 + lane,
+// so that a warp that places them one k after the other keeps their order, as a second pass must.
+template <class Code, bool kSecond>
+__device__ Loaded load_tile(const Pass& p, const Place& at) {
   const Wave& wave = p.order.wave;
   const Sequence sequence = yoso::sequence(p.side, wave.first_sequence + at.sequence, p.codes.cols);
-  const Code* codes = p.codes.row<Code>(sequence.batch, wave.first_head + at.head,
-                                        wave.first_hash + at.hash) +
-                      sequence.begin;
-  const uint32_t* from = nullptr;
-  int64_t count = sequence.rows;
-  if (p.from) {
-    from = p.from + p.order.base(at.sequence, at.head, at.hash);
-    count = p.from_begin[p.order.segment(at.sequence, at.head, at.hash) * (kDigits + 1) + kDigits];
-  }
-  const int64_t first = at.tile * kTileRows + threadIdx.x / kWarp * kRowsPerWarp + threadIdx.x % kWarp;
+  const Code* codes =
+      p.codes.row<Code>(sequence.batch, wave.first_head + at.head, wave.first_hash + at.hash) +
+      sequence.begin;
+  const int lane = threadIdx.x % kWarp;
+  const int64_t first = at.tile * kTileRows + int64_t{threadIdx.x} / kWarp * kRowsPerWarp;
+  Loaded loaded;
+  if constexpr (kSecond) {
+    const uint32_t* from = p.from + p.order.base(at.sequence, at.head, at.hash);
+    const int64_t count =
+        p.from_begin[p.order.segment(at.sequence, at.head, at.hash) * (kDigits + 1) + kDigits];
 #pragma unroll
-  for (int k = 0; k < kRowsPerLane; ++k) {
-    const int64_t i = first + k * kWarp;
-    bool real = i < count;
-    if (real) rows[k] = from ? from[i] : static_cast<uint32_t>(i);
-    real = real && (from || sequence.is_real(i));
-    digits[k] = real ? uint32_t{codes[rows[k]]} >> p.shift & (kDigits - 1) : kDigits;
+    for (int k = 0; k < kRowsPerLane; ++k) {
+      const int64_t i = first + k * kWarp + lane;
+      loaded.rows[k] = i < count ? from[i] : 0;
+      loaded.digits[k] = i < count ? uint32_t{codes[loaded.rows[k]]} >> p.shift : kDigits;
+    }
+    return loaded;
   }
+  const int64_t mine = first + lane * kRowsPerLane;
+  if (mine + kRowsPerLane <= sequence.rows && sequence.mask == nullptr &&
+      reinterpret_cast<uintptr_t>(codes + mine) % 16 == 0) {
+    constexpr int kPerLoad = 16 / sizeof(Code);
+#pragma unroll
+    for (int k = 0; k < kRowsPerLane; k += kPerLoad) {
+      const uint4 words = *reinterpret_cast<const uint4*>(codes + mine + k);
+      const uint32_t all[] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+      for (int c = 0; c < kPerLoad; ++c) {
+        constexpr int kPerWord = 4 / sizeof(Code);
+        loaded.digits[k + c] =
+            all[c / kPerWord] >> (c % kPerWord * 8 * sizeof(Code)) & (kDigits - 1);
+      }
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < kRowsPerLane; ++k) {
+      const bool real = mine + k < sequence.rows && sequence.is_real(mine + k);
+      loaded.digits[k] = real ? codes[mine + k] & (kDigits - 1) : kDigits;
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kRowsPerLane; ++k) loaded.rows[k] = static_cast<uint32_t>(mine + k);
+  return loaded;
 }
 
-// starts[w][s]: how many rows of digit s stand before those of warp w in this tile; returns how many
-// this thread's digit has in the tile.
-__device__ uint32_t count_digits(const uint32_t (&digits)[kRowsPerLane],
-                                 uint32_t (&starts)[kWarps][kDigits]) {
+// starts[w][s]: how many rows of digit s stand before those of warp w in this tile; returns how
+// many this thread's digit has in the tile.
+__device__ uint32_t count_digits(const Loaded& loaded, uint32_t (&starts)[kWarps][kDigits]) {
   for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] = 0;
   __syncthreads();
 #pragma unroll
-  for (uint32_t digit : digits) {
+  for (const uint32_t digit : loaded.digits) {
     if (digit < kDigits) atomicAdd(&starts[threadIdx.x / kWarp][digit], 1u);
   }
   __syncthreads();
@@ -98,60 +126,61 @@ __device__ uint32_t sum_before(uint32_t count, uint32_t (&warp_sums)[kWarps]) {
   return sum - count;
 }
 
-// Writes the rows of a tile to their slots: each warp in the order of its rows.
-__device__ void place_rows(const Pass& p, const Place& at, const uint32_t (&rows)[kRowsPerLane],
-                           const uint32_t (&digits)[kRowsPerLane],
-                           uint32_t (&starts)[kWarps][kDigits]) {
+// Counts a tile; with kPlace also sorts it and writes its rows to their slots. Sequences of one
+// tile (p.counts is null) are done then. Longer ones take three launches: count, scan_tiles, place.
+template <class Code, bool kSecond, bool kPlace>
+__global__ void __launch_bounds__(kThreads, 4) sort_tile(Pass p) {
+  __shared__ uint32_t starts[kWarps][kDigits], warp_sums[kWarps];
+  __shared__ uint32_t total, shifts[kDigits];  // from a slot of the tile to one of the segment
+  __shared__ uint32_t sorted[kPlace ? kTileRows : 1];
+  __shared__ uint8_t sorted_digits[kPlace ? kTileRows : 1];
+  const Place at = place_of(p, blockIdx.x);
+  const Loaded loaded = load_tile<Code, kSecond>(p, at);
+  const uint32_t count = count_digits(loaded, starts);
+  const int64_t line = (at.head * p.order.wave.hashes + at.hash) * p.tiles.total + at.item;
+  uint32_t* counts = p.counts ? p.counts + line * kDigits + threadIdx.x : nullptr;
+  if constexpr (!kPlace) {
+    *counts = count;
+    return;
+  }
+  const uint32_t first = sum_before(count, warp_sums);
+  shifts[threadIdx.x] = counts ? *counts - first : 0;
+  if (counts == nullptr) {
+    uint32_t* begin = p.begin + p.order.segment(at.sequence, at.head, at.hash) * (kDigits + 1);
+    begin[threadIdx.x] = first;
+    if (threadIdx.x == kDigits - 1) begin[kDigits] = first + count;
+  }
+  for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] += first;
+  if (threadIdx.x == kDigits - 1) total = first + count;
+  __syncthreads();
+
   const int64_t base = p.order.base(at.sequence, at.head, at.hash);
   uint32_t* mine = starts[threadIdx.x / kWarp];
   const unsigned before = (1u << threadIdx.x % kWarp) - 1;
 #pragma unroll
   for (int k = 0; k < kRowsPerLane; ++k) {
-    const uint32_t digit = digits[k];
+    const uint32_t digit = loaded.digits[k];
     const unsigned peers = __match_any_sync(kFullWarp, digit);
     const bool real = digit < kDigits;
     const uint32_t start = real ? mine[digit] : 0;
     __syncwarp();
     if (real) {
       const uint32_t slot = start + __popc(peers & before);
-      p.order.rows[base + slot] = rows[k];
-      if (p.order.slots) p.order.slots[base + rows[k]] = slot;
+      sorted[slot] = loaded.rows[k];
+      sorted_digits[slot] = static_cast<uint8_t>(digit);
       if ((peers & before) == 0) mine[digit] = start + __popc(peers);
+      if (p.order.slots) p.order.slots[base + loaded.rows[k]] = slot + shifts[digit];
     }
     __syncwarp();
   }
-}
-
-// Sequences of one tile: all in one go.
-template <class Code>
-__global__ void __launch_bounds__(kThreads) sort_tile(Pass p) {
-  __shared__ uint32_t starts[kWarps][kDigits], warp_sums[kWarps];
-  const Place at = place_of(p, blockIdx.x);
-  uint32_t rows[kRowsPerLane], digits[kRowsPerLane];
-  load_digits<Code>(p, at, rows, digits);
-  const uint32_t count = count_digits(digits, starts);
-  const uint32_t first = sum_before(count, warp_sums);
-  uint32_t* begin = p.begin + p.order.segment(at.sequence, at.head, at.hash) * (kDigits + 1);
-  begin[threadIdx.x] = first;
-  if (threadIdx.x == kDigits - 1) begin[kDigits] = first + count;
-  for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] += first;
   __syncthreads();
-  place_rows(p, at, rows, digits, starts);
+  for (uint32_t slot = threadIdx.x; slot < total; slot += kThreads) {
+    p.order.rows[base + slot + shifts[sorted_digits[slot]]] = sorted[slot];
+  }
 }
 
-// Longer ones: count every tile,
-template <class Code>
-__global__ void __launch_bounds__(kThreads) count_tile(Pass p) {
-  __shared__ uint32_t starts[kWarps][kDigits];
-  const Place at = place_of(p, blockIdx.x);
-  uint32_t rows[kRowsPerLane], digits[kRowsPerLane];
-  load_digits<Code>(p, at, rows, digits);
-  const int64_t line = (at.head * p.order.wave.hashes + at.hash) * p.tiles.total + at.item;
-  p.counts[line * kDigits + threadIdx.x] = count_digits(digits, starts);
-}
-
-// turn the counts of a segment into the slots where its tiles begin,
-__global__ void __launch_bounds__(kThreads) scan_tiles(Pass p, int64_t sequences) {
+// Turns the counts of a segment's tiles into the slots where they begin.
+__global__ void __launch_bounds__(kThreads) scan_tiles(Pass p) {
   __shared__ uint32_t warp_sums[kWarps];
   const Wave& wave = p.order.wave;
   const int64_t hash = blockIdx.x % wave.hashes, head = blockIdx.x / wave.hashes % wave.heads;
@@ -161,8 +190,7 @@ __global__ void __launch_bounds__(kThreads) scan_tiles(Pass p, int64_t sequences
     first = p.tiles.first[wave.first_sequence + sequence] - p.tiles.first_tile;
     last = p.tiles.first[wave.first_sequence + sequence + 1] - p.tiles.first_tile;
   }
-  uint32_t* counts =
-      p.counts + (head * wave.hashes + hash) * p.tiles.total * kDigits + threadIdx.x;
+  uint32_t* counts = p.counts + (head * wave.hashes + hash) * p.tiles.total * kDigits + threadIdx.x;
   uint32_t total = 0;
 #pragma unroll 8
   for (int64_t tile = first; tile < last; ++tile) total += counts[tile * kDigits];
@@ -178,29 +206,15 @@ __global__ void __launch_bounds__(kThreads) scan_tiles(Pass p, int64_t sequences
   }
 }
 
-// and place the rows.
-template <class Code>
-__global__ void __launch_bounds__(kThreads) place_tile(Pass p) {
-  __shared__ uint32_t starts[kWarps][kDigits];
-  const Place at = place_of(p, blockIdx.x);
-  uint32_t rows[kRowsPerLane], digits[kRowsPerLane];
-  load_digits<Code>(p, at, rows, digits);
-  count_digits(digits, starts);
-  const int64_t line = (at.head * p.order.wave.hashes + at.hash) * p.tiles.total + at.item;
-  const uint32_t first = p.counts[line * kDigits + threadIdx.x];
-  for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] += first;
-  __syncthreads();
-  place_rows(p, at, rows, digits, starts);
-}
-
-template <class Code>
-void run(const char* op, const Pass& pass, bool one_tile, Stream& stream) {
+template <class Code, bool kSecond>
+void run(const char* op, const Pass& pass, Stream& stream) {
   const Wave& wave = pass.order.wave;
   const int64_t blocks = pass.tiles.total * wave.heads * wave.hashes;
-  if (one_tile) return launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code>, pass);
-  launch(op, stream.handle(), blocks, kThreads, 0, count_tile<Code>, pass);
-  launch(op, stream.handle(), wave.segments(), kThreads, 0, scan_tiles, pass, wave.sequences);
-  launch(op, stream.handle(), blocks, kThreads, 0, place_tile<Code>, pass);
+  if (pass.counts) {
+    launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code, kSecond, false>, pass);
+    launch(op, stream.handle(), wave.segments(), kThreads, 0, scan_tiles, pass);
+  }
+  launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code, kSecond, true>, pass);
 }
 
 // begin[s] of codes with more than eight bits: a row whose code is the first above those before it
@@ -209,9 +223,9 @@ __global__ void find_begins(Pass p) {
   const Place at = place_of(p, blockIdx.x);
   const Wave& wave = p.order.wave;
   const Sequence sequence = yoso::sequence(p.side, wave.first_sequence + at.sequence, p.codes.cols);
-  const uint16_t* codes = p.codes.row<uint16_t>(sequence.batch, wave.first_head + at.head,
-                                                wave.first_hash + at.hash) +
-                          sequence.begin;
+  const uint16_t* codes =
+      p.codes.row<uint16_t>(sequence.batch, wave.first_head + at.head, wave.first_hash + at.hash) +
+      sequence.begin;
   const int64_t segment = p.order.segment(at.sequence, at.head, at.hash);
   const uint32_t* rows = p.order.rows + p.order.base(at.sequence, at.head, at.hash);
   const int64_t count = p.from_begin[segment * (kDigits + 1) + kDigits];
@@ -231,8 +245,8 @@ __global__ void find_begins(Pass p) {
 
 BucketOrder sort_by_code(const char* op, const ConstArray& codes, const GpuSide& side,
                          const Wave& wave, int64_t code_bits, bool want_slots, Stream& stream) {
-  if (side.longest() > UINT32_MAX) {
-    fail(op, ": a sequence has ", side.longest(), " rows, expected at most ", UINT32_MAX,
+  if (side.longest() > INT32_MAX) {
+    fail(op, ": a sequence has ", side.longest(), " rows, expected at most ", INT32_MAX,
          " on a GPU");
   }
   BucketOrder order{.wave = wave,
@@ -252,24 +266,23 @@ BucketOrder sort_by_code(const char* op, const ConstArray& codes, const GpuSide&
 
   Pass pass{.codes = codes, .side = side.rows(), .order = order, .shift = 0, .begin = first_begin};
   pass.tiles = side.slice(side.tiles(kTileRows), wave.first_sequence, wave.sequences);
-  const bool one_tile = side.longest() <= kTileRows;
-  if (!one_tile) {
+  if (side.longest() > kTileRows) {
     pass.counts = stream.allocate<uint32_t>(pass.tiles.total * wave.heads * wave.hashes * kDigits);
   }
   if (!two_passes) {
-    run<uint8_t>(op, pass, one_tile, stream);
+    run<uint8_t, false>(op, pass, stream);
     return order;
   }
   // The first pass writes beside the second, and needs no slots.
   Pass second = pass;
   pass.order.rows = stream.allocate<uint32_t>(places);
   pass.order.slots = nullptr;
-  run<uint16_t>(op, pass, one_tile, stream);
+  run<uint16_t, false>(op, pass, stream);
   second.shift = 8;
   second.from = pass.order.rows;
   second.from_begin = first_begin;
   second.begin = stream.allocate<uint32_t>(wave.segments() * (kDigits + 1));
-  run<uint16_t>(op, second, one_tile, stream);
+  run<uint16_t, true>(op, second, stream);
   launch(op, stream.handle(), pass.tiles.total * wave.heads * wave.hashes, kThreads, 0, find_begins,
          second);
   return order;

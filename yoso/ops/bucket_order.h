@@ -51,7 +51,7 @@ struct BucketOrder {
 };
 
 // Sorts the rows of `codes` [B, H, M, N]. A stable counting sort by eight bits of the code, or two:
-// O(rows + buckets) for a segment. Sequences must have fewer than 2^32 rows.
+// O(rows + buckets) for a segment. Sequences must have fewer than 2^31 rows.
 BucketOrder sort_by_code(const char* op, const ConstArray& codes, const GpuSide& side,
                          const Wave& wave, int64_t code_bits, bool want_slots, Stream& stream);
 

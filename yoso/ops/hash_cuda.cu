@@ -37,7 +37,7 @@ struct MatrixShape {
     const int64_t n = 2 * (byte % 4) + bit % 2;  // column of the tile bit / 2
     // Lane t of four owns 4 * steps neighbouring columns of x: 16 bytes are one load.
     const int64_t lane = 4 * n + c / (4 * steps), step = c % (4 * steps) / 4;
-    const int64_t tile = (byte / 4 * 4 + bit / 2) * parts + part;
+    const int64_t tile = (byte / 4 * 4 + 3 - bit / 2) * parts + part;  // high bits first
     return ((tile * steps + step) * kWarp + lane) * 4 + c % 4;
   }
 };
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t block = 0; block < shape.blocks; ++block) {
     uint32_t codes[kTiles][2] = {};
 #pragma unroll
-    for (int tile = 0; tile < 4; ++tile) {  // bits 2 tile and 2 tile + 1
+    for (int tile = 3; tile >= 0; --tile) {  // bits 2 tile + 1 and 2 tile
       float sums[kTiles][4] = {};
 #pragma unroll
       for (int part = 0; part < kMatrixParts; ++part) {
@@ -187,10 +187,11 @@ __global__ void __launch_bounds__(kThreads)
       }
 #pragma unroll
       for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          codes[i][k / 2] |= __float_as_uint(sums[i][k]) >> 31 << (2 * tile + k % 2);
-        }
+        // The sign of the sum is shifted in from below.
+        codes[i][0] = __funnelshift_l(__float_as_uint(sums[i][1]), codes[i][0], 1);
+        codes[i][0] = __funnelshift_l(__float_as_uint(sums[i][0]), codes[i][0], 1);
+        codes[i][1] = __funnelshift_l(__float_as_uint(sums[i][3]), codes[i][1], 1);
+        codes[i][1] = __funnelshift_l(__float_as_uint(sums[i][2]), codes[i][1], 1);
       }
     }
     const int64_t byte = block * kCodesPerBlock + t, m = byte / shape.bytes_per_code;

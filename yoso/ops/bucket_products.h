@@ -1,0 +1,87 @@
+// What the kernels of bucket_attention_grad share: the two halves of a bucket, and where they lie.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "yoso/cuda/elements.h"
+#include "yoso/ops/bucket_order.h"
+
+namespace yoso::cuda {
+
+// Queries or keys. `factors` are multiplied with those of the other side, G . v; a term of the
+// other side's gradient is that product times the `unit` row, scale * rows.
+struct Half {
+  ConstArray factors, rows, scale, codes;
+  Rows side;
+  Tiles tiles;  // of kWarps slots
+  BucketOrder order;
+  Array grad;
+  void* parts;       // [query heads, hashes, rows][D]: what each bucket gives its rows, by slot
+  float* sums;       // [query heads of the side's, rows][D]: over the hashes of earlier waves
+  int64_t per_head;  // query heads that share a head of this side
+};
+
+struct Products {
+  Half queries, keys;
+  int64_t width, value_width;  // D, V
+  int64_t query_heads;         // of the wave
+  int64_t large_from;          // rows; see is_large
+  int64_t* large;              // buckets for outer products, [1 + capacity]: first their number
+  float factor;                // T / 2M
+  bool first_wave, last_wave;  // over the hashes of these sequences and heads
+
+  __device__ const Half& own(bool of_keys) const { return of_keys ? keys : queries; }
+};
+
+// Whether a bucket goes by outer products: its number of queries and keys, in the harmonic mean, is
+// above large_from.
+__device__ inline bool is_large(const Products& p, int64_t queries, int64_t keys) {
+  return 2 * queries * keys > (queries + keys) * p.large_from;
+}
+
+// Where a warp or block works: a sequence of the wave, a query head and a hash.
+struct Segment {
+  int64_t sequence, head, hash;
+
+  // Its runs of slots on one side: buckets, rows by slot, and where its parts begin.
+  __device__ const uint32_t* begin(const Half& half) const {
+    return half.order.begin_of(half.order.segment(sequence, head / half.per_head, hash));
+  }
+  __device__ const uint32_t* rows(const Half& half) const {
+    return half.order.rows + half.order.base(sequence, head / half.per_head, hash);
+  }
+  template <class Part>
+  __device__ Part* parts(const Half& half, int64_t width) const {
+    return static_cast<Part*>(half.parts) + half.order.base(sequence, head, hash) * width;
+  }
+};
+
+// One head of one sequence of an array of a half: its row i begins at data + i * stride.
+template <class T>
+struct Matrix {
+  const T* data;
+  int64_t stride;
+
+  __device__ Matrix(const ConstArray& a, const Half& half, const Segment& at)
+      : data(nullptr), stride(a.row_stride) {
+    const Sequence s =
+        yoso::sequence(half.side, half.order.wave.first_sequence + at.sequence, a.rows);
+    data = a.row<T>(s.batch, half.order.wave.first_head + at.head / half.per_head, s.begin);
+  }
+  __device__ float at(int64_t i, int64_t c) const { return widen(data[i * stride + c]); }
+};
+
+// The scales of one head of one sequence; 1 where there are none.
+struct Scales {
+  const float* data = nullptr;
+
+  __device__ Scales(const Half& half, const Segment& at) {
+    if (half.scale.data == nullptr) return;
+    const Sequence s =
+        yoso::sequence(half.side, half.order.wave.first_sequence + at.sequence, half.scale.cols);
+    data = half.scale.row<float>(s.batch, half.order.wave.first_head + at.head / half.per_head, 0) +
+           s.begin;
+  }
+  __device__ float at(int64_t i) const { return data ? data[i] : 1.0f; }
+};
+
+}  // namespace yoso::cuda
