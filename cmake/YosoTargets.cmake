@@ -46,6 +46,18 @@ function(yoso_add_test name)
   endif()
 endfunction()
 
+# yoso_add_gpu_test(attention_cuda_test yoso::autograd): the same for a test that needs a GPU; one
+# ctest case, label cuda.
+function(yoso_add_gpu_test name)
+  if(YOSO_DEVELOPER AND YOSO_CUDA)
+    add_executable(${name} ${name}.cc)
+    target_link_libraries(${name} PRIVATE ${ARGN} yoso_options GTest::gmock GTest::gtest_main)
+    add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
+    set_tests_properties(${name} PROPERTIES
+      LABELS cuda TIMEOUT 1800 SKIP_REGULAR_EXPRESSION "no GPU to test on")
+  endif()
+endfunction()
+
 # yoso_add_bench(hash_bench yoso::ops)
 function(yoso_add_bench name)
   if(YOSO_DEVELOPER)
