@@ -43,35 +43,41 @@ __device__ inline void load_transposed(uint32_t row, uint32_t (&to)[4]) {
                : "memory");
 }
 
-// Rows of kWidth 16-bit numbers from `base` on. The 16-byte chunks of a row are permuted, so that
-// eight rows' chunks of one column lie in different banks.
+// Rows of kWidth 16-bit numbers from `base` on, a multiple of 256. The 16-byte chunks of a row are
+// permuted, so that eight rows' chunks of one column lie in different banks; the bits of a chunk's
+// number are those that the permutation changes, so that 2 step columns further is an XOR away.
 template <int kWidth>
 struct SharedTile {
   static_assert(kWidth == 32 || kWidth == 64 || kWidth == 128);
-  static constexpr int kChunks = kWidth / 8, kRowBytes = 2 * kWidth;
+  static constexpr uint32_t kChunks = kWidth / 8, kRowBytes = 2 * kWidth;
 
   uint32_t base;
 
-  __device__ uint32_t at(int row, int chunk) const {
-    const int shift = kWidth == 32 ? row / 2 % 4 : row % 8;
-    return base + static_cast<uint32_t>(row * kRowBytes + (chunk ^ shift) * 16);
+  static __device__ uint32_t offset(uint32_t row, uint32_t chunk) {
+    const uint32_t shift = kWidth == 32 ? row / 2 % 4 : row % 8;
+    return row * kRowBytes + (chunk ^ shift) * 16;
   }
 
-  // A [16 x 16]: rows first .. first + 15, columns 16 step ...
-  __device__ void load_a(int first, int step, uint32_t (&a)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    load_matrices(at(first + lane % 16, 2 * step + lane / 16), a);
+  // Where a lane's rows of a fragment begin, for the three loads below.
+  static __device__ uint32_t a_lane() { return offset(threadIdx.x % 16, threadIdx.x / 16 % 2); }
+  static __device__ uint32_t columns_lane() {
+    return offset(threadIdx.x / 16 % 2 * 8 + threadIdx.x % 8, threadIdx.x / 8 % 2);
+  }
+  static __device__ uint32_t rows_lane() { return a_lane(); }
+
+  // A [16 x 16]: rows first .. first + 15 (a multiple of 16), columns 16 step ...
+  __device__ void load_a(uint32_t lane, uint32_t first, uint32_t step, uint32_t (&a)[4]) const {
+    load_matrices(base + first * kRowBytes + (lane ^ 32 * step), a);
   }
   // B [16 x 16] whose columns are rows first ... of the tile and whose k are columns 16 step ...:
   // b[0], b[1] of the first 8 columns, b[2], b[3] of the others.
-  __device__ void load_columns(int first, int step, uint32_t (&b)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    load_matrices(at(first + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2), b);
+  __device__ void load_columns(uint32_t lane, uint32_t first, uint32_t step,
+                               uint32_t (&b)[4]) const {
+    load_matrices(base + first * kRowBytes + (lane ^ 32 * step), b);
   }
   // B [16 x 16] whose k are rows first ... of the tile and whose columns are columns 16 step ...
-  __device__ void load_rows(int first, int step, uint32_t (&b)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    load_transposed(at(first + lane % 16, 2 * step + lane / 16), b);
+  __device__ void load_rows(uint32_t lane, uint32_t first, uint32_t step, uint32_t (&b)[4]) const {
+    load_transposed(base + first * kRowBytes + (lane ^ 32 * step), b);
   }
 };
 

@@ -36,14 +36,27 @@ struct MmaShape {
 template <class T, int kRows, int kThreads, int kWidth>
 __device__ void copy_tile(const ConstArray& x, const PairSide::Sequence& s, int64_t head,
                           int64_t first, SharedTile<kWidth> tile) {
-  constexpr int kChunks = SharedTile<kWidth>::kChunks;
-  const int chunk = static_cast<int>(threadIdx.x) % kChunks;
-  const T* column = x.row<T>(s.batch, head, 0) + 8 * chunk;
+  using Tile = SharedTile<kWidth>;
+  constexpr int kStep = kThreads / Tile::kChunks;
+  const uint32_t chunk = threadIdx.x % Tile::kChunks, row = threadIdx.x / Tile::kChunks;
+  const uint32_t to = tile.base + Tile::offset(row, chunk);
+  const T* column = x.row<T>(s.batch, head, s.begin) + 8 * chunk;
+  // This thread's rows r, r + kStep, ... are there below `left`.
+  const int64_t left_rows = s.count - first - row;
+  const int left = 8 * chunk < x.cols ? static_cast<int>(std::min<int64_t>(left_rows, kRows)) : 0;
+  if (s.real == nullptr) {
+    const T* from = column + (first + row) * x.row_stride;
+    const int64_t step = kStep * x.row_stride;
 #pragma unroll
-  for (int row = static_cast<int>(threadIdx.x) / kChunks; row < kRows; row += kThreads / kChunks) {
-    const bool there = first + row < s.count && 8 * chunk < x.cols;
-    const void* from = there ? column + s[first + row] * x.row_stride : x.data;
-    copy_async<16>(tile.at(row, chunk), from, there);
+    for (int r = 0; r < kRows; r += kStep, from += step) {
+      copy_async<16>(to + r * Tile::kRowBytes, from, r < left);
+    }
+  } else {
+#pragma unroll 1
+    for (int r = 0; r < kRows; r += kStep) {
+      const int64_t place = r < left ? s.real[first + row + r] : 0;
+      copy_async<16>(to + r * Tile::kRowBytes, column + place * x.row_stride, r < left);
+    }
   }
 }
 
@@ -56,7 +69,9 @@ __device__ void load_fixed(SharedTile<kWidth> tile, FixedFragments<kRowTiles, kS
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) tile.load_a((warp * kRowTiles + m) * 16, k, a[m][k]);
+    for (int k = 0; k < kSteps; ++k) {
+      tile.load_a(tile.a_lane(), (warp * kRowTiles + m) * 16, k, a[m][k]);
+    }
   }
 }
 
@@ -69,7 +84,7 @@ __device__ void multiply(const FixedFragments<kRowTiles, kSteps>& a, SharedTile<
 #pragma unroll
   for (int k = 0; k < kSteps; ++k) {
     uint32_t b[4];
-    tile.load_columns(first, k, b);
+    tile.load_columns(tile.columns_lane(), first, k, b);
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
       mma<T>(x[2 * m], a[m][k], b[0], b[1]);
@@ -94,7 +109,7 @@ __device__ void add_products(const float (&x)[2 * kRowTiles][4], SharedTile<kWid
 #pragma unroll
   for (int n = 0; n < kTiles; n += 2) {
     uint32_t b[4];
-    tile.load_rows(first, n / 2, b);
+    tile.load_rows(tile.rows_lane(), first, n / 2, b);
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
       mma<T>(sums[m][n], a[m], b[0], b[1]);
