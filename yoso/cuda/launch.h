@@ -19,6 +19,15 @@ inline void throw_if_failed(const char* what, cudaError_t error) {
   }
 }
 
+// Whether the current device copies whole blocks by itself (bulk_copy.h): sm_90 and later.
+inline bool has_bulk_copy() {
+  int device = 0, major = 0;
+  throw_if_failed("cudaGetDevice", cudaGetDevice(&device));
+  throw_if_failed("cudaDeviceGetAttribute",
+                  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major >= 9;
+}
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Runs kernel(args...) on `blocks` blocks of `threads`; no block, no launch. Kernels read

@@ -10,8 +10,8 @@ struct CUstream_st;
 
 namespace yoso::cuda {
 
-// Operators queue their work on handle() and return at once: nothing here waits for the GPU, and all
-// of it can be captured in a graph.
+// Operators queue their work on handle() and return at once: nothing here waits for the GPU, and
+// all of it can be captured in a graph.
 class Stream {
  public:
   explicit Stream(CUstream_st* handle) : handle_(handle) {}

@@ -4,6 +4,7 @@
 //
 // Cost in bytes, mostly from L2: N M V for the sums and the same for the means.
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/cuda/bulk_copy.h"
 #include "yoso/cuda/elements.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/cuda/stream.h"
@@ -274,6 +275,101 @@ __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
   }
 }
 
+// The same from shared memory, for tables of bfloat16 that fit there: a block takes as many queries
+// as its registers hold, and the tables of the hashes pass through a ring.
+constexpr int kRingThreads = 512, kQueriesPerTeam = 8, kMaxStages = 4;
+constexpr int64_t kRingBytes = 160 * 1024;
+
+template <int kWidth>
+constexpr int kRingQueries = kRingThreads * 8 / kWidth* kQueriesPerTeam;  // of a block
+
+template <int kWidth>
+__global__ void __launch_bounds__(kRingThreads, 1) mean_from_shared(Means m, int stages) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(128) unsigned char ring[];
+  __shared__ CopyBarrier arrived[kMaxStages];
+  constexpr int kLanes = kWidth / 8;
+  const int64_t head = blockIdx.x % m.query_heads;
+  const auto [all_sequence, tile] = m.tiles[blockIdx.x / m.query_heads];
+  const Sequence sequence = yoso::sequence(m.a.query_rows, all_sequence, m.a.out.rows);
+  const int64_t first = tile * kRingQueries<kWidth>;
+  if (first >= sequence.rows) return;
+  const int64_t query_head = m.first_query_head + head;
+  const int hashes = static_cast<int>(m.wave.hashes);
+  const int tables = hashes * static_cast<int>(m.keys_per_query);
+  const uint32_t table_bytes = static_cast<uint32_t>(m.buckets) * kWidth * 2;
+  const int64_t segment = ((all_sequence - m.wave.first_sequence) * m.wave.heads +
+                           head / m.queries_per_key * m.keys_per_query) *
+                          m.wave.hashes;
+  const unsigned char* table = static_cast<const unsigned char*>(m.tables) + segment * table_bytes;
+
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < stages; ++s) arrived[s].make();
+    publish_barriers();
+    for (int s = 0; s < min(stages, tables); ++s) {
+      arrived[s].copy(ring + s * table_bytes, table + s * int64_t{table_bytes}, table_bytes);
+    }
+  }
+  __syncthreads();
+
+  const int lane = threadIdx.x % kLanes;
+  const int64_t query = first + threadIdx.x / kLanes * kQueriesPerTeam;
+  const int64_t left = sequence.rows - query;  // queries from here on, perhaps none
+  const uint8_t* codes =
+      m.a.query_codes.row<uint8_t>(sequence.batch, query_head, 0) + sequence.begin + query;
+  const bool whole = left >= kQueriesPerTeam &&
+                     (reinterpret_cast<uintptr_t>(codes) | m.a.query_codes.row_stride) % 8 == 0;
+  // The codes of this team's queries; those of masked queries may be anything.
+  const uint64_t code_mask = 0x0101010101010101ull * static_cast<uint64_t>(m.buckets - 1);
+  const auto load_codes = [&](int index) {
+    const uint8_t* from = codes + index % hashes * m.a.query_codes.row_stride;
+    uint64_t word = 0;
+    if (whole) {
+      word = *reinterpret_cast<const uint64_t*>(from);
+    } else {
+      for (int64_t q = 0; q < kQueriesPerTeam; ++q) {
+        if (q < left) word |= uint64_t{from[q]} << (8 * q);
+      }
+    }
+    return word & code_mask;
+  };
+
+  float sums[kQueriesPerTeam][8] = {};
+  uint64_t next = load_codes(0);
+  for (int index = 0; index < tables; ++index) {
+    const uint64_t word = next;
+    if (index + 1 < tables) next = load_codes(index + 1);
+    const int stage = index % stages;
+    const auto* entries = reinterpret_cast<const BFloat16*>(ring + stage * table_bytes) + lane * 8;
+    arrived[stage].wait(index / stages % 2);
+#pragma unroll
+    for (int q = 0; q < kQueriesPerTeam; ++q) {
+      const uint32_t code = static_cast<uint32_t>(word >> (8 * q)) & 0xff;
+      const auto v = Vec<BFloat16, 8>::load(entries + code * kWidth);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) sums[q][k] += widen(v.at[k]);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0 && index + stages < tables) {
+      arrived[stage].copy(ring + stage * table_bytes,
+                          table + (index + stages) * int64_t{table_bytes}, table_bytes);
+    }
+  }
+  with_element(m.a.out.dtype, [&]<class Out>() {
+#pragma unroll
+    for (int q = 0; q < kQueriesPerTeam; ++q) {
+      if (q >= left) break;
+      const bool real = sequence.is_real(query + q);
+      Vec<Out, 8> result;
+#pragma unroll
+      for (int k = 0; k < 8; ++k) result.at[k] = narrow<Out>(real ? sums[q][k] : 0.0f);
+      result.store(m.a.out.row<Out>(sequence.batch, query_head, sequence.begin + query + q) +
+                   lane * 8);
+    }
+  });
+#endif
+}
+
 // Tables and orders of the groups in flight stay below this; beyond, groups go one after another.
 constexpr int64_t kBytesInFlight = int64_t{1} << 30;
 
@@ -298,7 +394,13 @@ void run(const BucketAttention& a, Stream& stream) {
             .share = 1.0f / static_cast<float>(hashes),
             .lanes = lanes_for<kSize>(a.values.cols)};
   const Tiles key_tiles = key_side.tiles(kSlotsPerBlock);
-  const Tiles query_tiles = query_side.tiles(kThreads / means.lanes);
+  // The ring wants wide loads, small tables and the copy engine.
+  const int64_t table_bytes = buckets * a.values.cols * 2;
+  const bool by_ring = std::is_same_v<T, BFloat16> && kSize > 1 && a.code_bits <= 8 &&
+                       (a.values.cols == 32 || a.values.cols == 64 || a.values.cols == 128) &&
+                       table_bytes % 128 == 0 && has_bulk_copy() && getenv("NORING") == nullptr;
+  const int64_t ring_queries = kRingThreads * 8 / a.values.cols * kQueriesPerTeam;
+  const Tiles query_tiles = query_side.tiles(by_ring ? ring_queries : kThreads / means.lanes);
 
   // Bytes of one sequence and one unit of heads: a key head with its query heads, or the reverse.
   const int64_t rows = key_side.longest();
@@ -335,10 +437,21 @@ void run(const BucketAttention& a, Stream& stream) {
       means.first_query_head = u * means.queries_per_key;
       means.query_heads = key_heads == 0 ? query_heads : wave_units * means.queries_per_key;
       const int64_t queries = means.tiles.total * means.query_heads;
-      a.code_bits <= 8 ? launch(op, stream.handle(), queries, kThreads, 0,
-                                mean_over_hashes<Entry<T>, kEntries, uint8_t>, means)
-                       : launch(op, stream.handle(), queries, kThreads, 0,
-                                mean_over_hashes<Entry<T>, kEntries, uint16_t>, means);
+      if (by_ring) {
+        const int stages =
+            static_cast<int>(std::min<int64_t>(kMaxStages, kRingBytes / table_bytes));
+        auto* kernel = a.values.cols == 32   ? mean_from_shared<32>
+                       : a.values.cols == 64 ? mean_from_shared<64>
+                                             : mean_from_shared<128>;
+        launch(op, stream.handle(), queries, kRingThreads, stages * table_bytes, kernel, means,
+               stages);
+      } else if (a.code_bits <= 8) {
+        launch(op, stream.handle(), queries, kThreads, 0,
+               mean_over_hashes<Entry<T>, kEntries, uint8_t>, means);
+      } else {
+        launch(op, stream.handle(), queries, kThreads, 0,
+               mean_over_hashes<Entry<T>, kEntries, uint16_t>, means);
+      }
     }
   }
 }

@@ -93,9 +93,8 @@ __global__ void list_large(Products p) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const BucketOrder& order = p.queries.order;
   if (i >= order.wave.segments() * order.buckets) return;
-  const int64_t bucket = i % order.buckets, segment = i / order.buckets;
-  const Segment at{segment / order.wave.hashes / p.query_heads,
-                   segment / order.wave.hashes % p.query_heads, segment % order.wave.hashes};
+  const int64_t bucket = i % order.buckets;
+  const Segment at(p, i / order.buckets);
   const uint32_t *q = at.begin(p.queries), *k = at.begin(p.keys);
   if (is_large(p, q[bucket + 1] - q[bucket], k[bucket + 1] - k[bucket])) {
     p.large[1 + atomicAdd(reinterpret_cast<unsigned long long*>(p.large), 1ull)] = i;
@@ -140,9 +139,8 @@ __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
     const Half &own = p.own(of_keys), &other = p.own(!of_keys);
     const BucketOrder& order = own.order;
     const int64_t index = p.large[1 + item / panels / 2];
-    const int64_t bucket = index % order.buckets, segment = index / order.buckets;
-    const Segment at{segment / order.wave.hashes / p.query_heads,
-                     segment / order.wave.hashes % p.query_heads, segment % order.wave.hashes};
+    const int64_t bucket = index % order.buckets;
+    const Segment at(p, index / order.buckets);
     const int64_t columns = min(int64_t{kPanel}, p.width - column);
     const Matrix<T> factors(other.factors, other, at), rows(other.rows, other, at),
         own_factors(own.factors, own, at);
@@ -319,7 +317,7 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
 
 // Parts and orders of the buckets in flight stay below this; beyond, sequences, heads and at last
 // hashes go one after another.
-constexpr int64_t kBytesInFlight = int64_t{1} << 30;
+const int64_t kBytesInFlight = getenv("MIB") ? atol(getenv("MIB")) << 20 : int64_t{1} << 30;
 constexpr int kOuterBlocks = 1024;
 
 template <class T>
@@ -440,9 +438,9 @@ class Run {
     run(ceil_div(buckets, kThreads), kThreads, 0, list_large, p_);
     if constexpr (!std::is_same_v<T, float>) {
       if (by_mma_) {
-        if (p_.width == 32) multiply<32>(buckets);
-        if (p_.width == 64) multiply<64>(buckets);
-        if (p_.width == 128) multiply<128>(buckets);
+        if (p_.width == 32) multiply<32>(queries);
+        if (p_.width == 64) multiply<64>(queries);
+        if (p_.width == 128) multiply<128>(queries);
         sum<Part<T>>(query_side_, query_tiles_, false);
         sum<Part<T>>(key_side_, key_tiles_, true);
         return;
@@ -464,10 +462,11 @@ class Run {
   }
 
   template <int kWidth>
-  void multiply(int64_t buckets) {
-    run(ceil_div(buckets, kMmaWarps), kMmaThreads, kMmaWarps * sizeof(SmallMemory<T, kWidth>),
+  void multiply(const Wave& queries) {
+    run(queries.segments(), kMmaThreads, kMmaWarps * sizeof(SmallMemory<T, kWidth>),
         multiply_small<T, kWidth>, p_);
-    run(kOuterBlocks, kMmaThreads, sizeof(LargeMemory<T, kWidth>), multiply_large<T, kWidth>, p_);
+    run(kOuterBlocks, kMmaThreads, kMmaWarps * sizeof(LargeMemory<T, kWidth>),
+        multiply_large<T, kWidth>, p_);
   }
 
   template <class P>

@@ -155,6 +155,7 @@ __global__ void __launch_bounds__(kThreads, 4) sort_tile(Pass p) {
   __syncthreads();
 
   const int64_t base = p.order.base(at.sequence, at.head, at.hash);
+  uint32_t slots[kRowsPerLane];
   uint32_t* mine = starts[threadIdx.x / kWarp];
   const unsigned before = (1u << threadIdx.x % kWarp) - 1;
 #pragma unroll
@@ -169,9 +170,25 @@ __global__ void __launch_bounds__(kThreads, 4) sort_tile(Pass p) {
       sorted[slot] = loaded.rows[k];
       sorted_digits[slot] = static_cast<uint8_t>(digit);
       if ((peers & before) == 0) mine[digit] = start + __popc(peers);
-      if (p.order.slots) p.order.slots[base + loaded.rows[k]] = slot + shifts[digit];
+      slots[k] = slot + shifts[digit];
     }
     __syncwarp();
+  }
+  if (p.order.slots) {
+    uint32_t* to = p.order.slots + base + loaded.rows[0];
+    bool neighbours = !kSecond && reinterpret_cast<uintptr_t>(to) % 16 == 0;
+    for (const uint32_t digit : loaded.digits) neighbours = neighbours && digit < kDigits;
+    if (neighbours) {
+#pragma unroll
+      for (int k = 0; k < kRowsPerLane; k += 4) {
+        *reinterpret_cast<uint4*>(to + k) = {slots[k], slots[k + 1], slots[k + 2], slots[k + 3]};
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < kRowsPerLane; ++k) {
+        if (loaded.digits[k] < kDigits) p.order.slots[base + loaded.rows[k]] = slots[k];
+      }
+    }
   }
   __syncthreads();
   for (uint32_t slot = threadIdx.x; slot < total; slot += kThreads) {

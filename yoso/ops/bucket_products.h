@@ -42,6 +42,18 @@ __device__ inline bool is_large(const Products& p, int64_t queries, int64_t keys
 struct Segment {
   int64_t sequence, head, hash;
 
+  __device__ Segment(int64_t in_wave, int64_t query_head, int64_t of_hashes)
+      : sequence(in_wave), head(query_head), hash(of_hashes) {}
+  // The `index`-th of the wave's, by hash, then by query head.
+  __device__ Segment(const Products& p, int64_t index) {
+    const auto i = static_cast<uint32_t>(index);
+    const auto hashes = static_cast<uint32_t>(p.queries.order.wave.hashes);
+    const auto heads = static_cast<uint32_t>(p.query_heads);
+    sequence = i / hashes / heads;
+    head = i / hashes % heads;
+    hash = i % hashes;
+  }
+
   // Its runs of slots on one side: buckets, rows by slot, and where its parts begin.
   __device__ const uint32_t* begin(const Half& half) const {
     return half.order.begin_of(half.order.segment(sequence, head / half.per_head, hash));

@@ -1,8 +1,4 @@
 // Products of buckets on tensor cores, for queries, keys and values of 16 bits and one width.
-//
-// Rows of factors (G and v) enter as fragments straight from global memory: along V the order of
-// the columns does not matter, so each lane of four takes a quarter of a row in one piece. Rows
-// that are summed (q and k) go through shared memory, where ldmatrix turns them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -19,43 +15,36 @@ constexpr int kMmaThreads = 128, kMmaWarps = kMmaThreads / kWarp;
 constexpr int kStagedRows = 48;  // of a small bucket, in the memory of a warp
 constexpr int kMmaLargeFrom = 48;
 
-// The words of this lane of a row of factors; words 2i and 2i + 1 belong to the i-th 16 of k.
-template <class T, int kWidth>
-__device__ inline void load_factors(const Matrix<T>& m, const uint32_t* rows, int slot, int last,
-                                    uint32_t (&words)[kWidth / 8]) {
-  const uint4* from = nullptr;
-  if (slot < last) {
-    from = reinterpret_cast<const uint4*>(m.data + rows[slot] * m.stride +
-                                          threadIdx.x % 4 * (kWidth / 4));
-  }
-#pragma unroll
-  for (int k = 0; k < kWidth / 8; k += 4) {
-    const uint4 v = from ? from[k / 4] : uint4{0, 0, 0, 0};
-    words[k] = v.x, words[k + 1] = v.y, words[k + 2] = v.z, words[k + 3] = v.w;
-  }
-}
+// One half of one segment: everything a bucket's work needs, found once.
+template <class T>
+struct View {
+  Matrix<T> factors, rows;
+  const float* scales;
+  const uint32_t *begin, *order;
+  Part<T>* parts;
 
-// sum += A B^T over kWidth columns, for 16 rows of A (as two times eight) and 8 of B.
-template <class T, int kWidth>
-__device__ inline void multiply_factors(float (&sum)[4], const uint32_t (&low)[kWidth / 8],
-                                        const uint32_t (&high)[kWidth / 8],
-                                        const uint32_t (&b)[kWidth / 8]) {
-#pragma unroll
-  for (int i = 0; i < kWidth / 8; i += 2) {
-    mma<T>(sum, {low[i], high[i], low[i + 1], high[i + 1]}, b[i], b[i + 1]);
-  }
-}
+  __device__ View(const Half& half, const Segment& at, int64_t width)
+      : factors(half.factors, half, at),
+        rows(half.rows, half, at),
+        scales(Scales(half, at).data),
+        begin(at.begin(half)),
+        order(at.rows(half)),
+        parts(at.parts<Part<T>>(half, width)) {}
+
+  __device__ int first(int bucket) const { return static_cast<int>(begin[bucket]); }
+  __device__ int last(int bucket) const { return static_cast<int>(begin[bucket + 1]); }
+};
 
 // Rows first .. first + count - 1 of `order`, columns `column` .. + kColumns - 1, on their way into
 // shared memory; zeros up to a multiple of 16 rows.
 template <class T, int kColumns, int kStride>
 __device__ inline void stage_rows(const Matrix<T>& m, const uint32_t* order, int first, int count,
                                   int column, T (*to)[kStride]) {
-  constexpr int kChunks = kColumns / 8;
-  for (int i = threadIdx.x % kWarp; i < (count + 15) / 16 * 16 * kChunks; i += kWarp) {
-    const int r = i / kChunks, c = i % kChunks * 8;
+  constexpr int kChunks = kColumns / 8, kAtOnce = kWarp / kChunks;
+  const int lane = threadIdx.x % kWarp, c = lane % kChunks * 8;
+  for (int r = lane / kChunks; r < (count + 15) / 16 * 16; r += kAtOnce) {
     if (r < count) {
-      copy_async(&to[r][c], m.data + order[first + r] * m.stride + column + c);
+      copy_async(&to[r][c], m.data + order[first + r] * m.stride + (column + c));
     } else {
       *reinterpret_cast<uint4*>(&to[r][c]) = uint4{0, 0, 0, 0};
     }
@@ -77,12 +66,33 @@ __device__ inline void write_parts(const float (&sums)[kColumns / 8][4], int cou
     }
   }
   __syncwarp();
-  constexpr int kChunks = kColumns / kVec<P>;
-  for (int i = lane; i < count * kChunks; i += kWarp) {
-    const int r = i / kChunks, c = i % kChunks * kVec<P>;
-    Vec<P, kVec<P>>::load(&memory[r][c]).store(parts + r * stride + c);
+  constexpr int kChunks = kColumns / kVec<P>, kAtOnce = kWarp / kChunks;
+  const int c = lane % kChunks * kVec<P>;
+#pragma unroll
+  for (int r = lane / kChunks; r < 16; r += kAtOnce) {
+    if (r < count) Vec<P, kVec<P>>::load(&memory[r][c]).store(parts + r * stride + c);
   }
   __syncwarp();
+}
+
+// The words of this lane of a row of factors, straight from global memory: along V the order of the
+// columns does not matter, so each lane of four takes a quarter of the row in one piece. Words 2i
+// and 2i + 1 belong to the i-th 16 of k. Zeros where there is no row.
+template <class T, int kWidth>
+__device__ inline void load_factors(const Matrix<T>& m, const uint32_t* order, int slot, int last,
+                                    uint32_t (&words)[kWidth / 8]) {
+  if (slot < last) {
+    const auto* from = reinterpret_cast<const uint4*>(m.data + order[slot] * m.stride +
+                                                      threadIdx.x % 4 * (kWidth / 4));
+#pragma unroll
+    for (int k = 0; k < kWidth / 8; k += 4) {
+      const uint4 v = from[k / 4];
+      words[k] = v.x, words[k + 1] = v.y, words[k + 2] = v.z, words[k + 3] = v.w;
+    }
+  } else {
+#pragma unroll
+    for (uint32_t& word : words) word = 0;
+  }
 }
 
 template <class T, int kWidth>
@@ -95,53 +105,57 @@ struct SmallMemory {
 // One side of a bucket that is not large: sum over the others of (own factors . their factors)
 // times their unit rows, 16 of its rows after another.
 template <class T, int kWidth>
-__device__ void multiply_side(const Products& p, const Segment& at, int bucket, bool of_keys,
+__device__ void multiply_side(const View<T>& own, const View<T>& other, int bucket,
                               SmallMemory<T, kWidth>& memory) {
-  const Half &own = p.own(of_keys), &other = p.own(!of_keys);
-  const int own_last = static_cast<int>(at.begin(own)[bucket + 1]);
-  const int other_first = static_cast<int>(at.begin(other)[bucket]),
-            other_last = static_cast<int>(at.begin(other)[bucket + 1]);
-  const uint32_t *mine = at.rows(own), *others = at.rows(other);
-  const Matrix<T> own_factors(own.factors, own, at), factors(other.factors, other, at),
-      rows(other.rows, other, at);
-  const Scales scales(other, at);
+  const int own_last = own.last(bucket);
+  const int other_first = other.first(bucket), other_last = other.last(bucket);
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   int staged = -1;
-  for (int tile = static_cast<int>(at.begin(own)[bucket]); tile < own_last; tile += 16) {
+  for (int tile = own.first(bucket); tile < own_last; tile += 16) {
     uint32_t low[kWidth / 8], high[kWidth / 8];
-    load_factors<T, kWidth>(own_factors, mine, tile + g, own_last, low);
-    load_factors<T, kWidth>(own_factors, mine, tile + g + 8, own_last, high);
+    load_factors<T, kWidth>(own.factors, own.order, tile + g, own_last, low);
+    load_factors<T, kWidth>(own.factors, own.order, tile + g + 8, own_last, high);
     float sums[kWidth / 8][4] = {};
     for (int block = other_first; block < other_last; block += kStagedRows) {
       const int count = min(kStagedRows, other_last - block);
       if (staged != block) {
         __syncwarp();
-        stage_rows<T, kWidth>(rows, others, block, count, 0, memory.rows);
+        stage_rows<T, kWidth>(other.rows, other.order, block, count, 0, memory.rows);
         end_copy_group();
-        for (int r = lane; r < kStagedRows; r += kWarp) {
-          memory.scales[r] = r < count ? scales.at(others[block + r]) : 0.0f;
+        if (other.scales) {
+          for (int r = lane; r < kStagedRows; r += kWarp) {
+            memory.scales[r] = r < count ? other.scales[other.order[block + r]] : 0.0f;
+          }
         }
-        wait_for_copies<0>();
-        __syncwarp();
-        staged = block;
       }
       for (int k = 0; k < count; k += 16) {
         float products[2][4] = {};
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           uint32_t b[kWidth / 8];
-          load_factors<T, kWidth>(factors, others, block + k + 8 * half + g, other_last, b);
-          multiply_factors<T, kWidth>(products[half], low, high, b);
-        }
-        uint32_t weights[4];
+          load_factors<T, kWidth>(other.factors, other.order, block + k + 8 * half + g, other_last,
+                                  b);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float s0 = memory.scales[k + 8 * half + 2 * t],
-                      s1 = memory.scales[k + 8 * half + 2 * t + 1];
-          const float(&x)[4] = products[half];
-          weights[2 * half] = pack<T>(s0 * x[0], s1 * x[1]);
-          weights[2 * half + 1] = pack<T>(s0 * x[2], s1 * x[3]);
+          for (int i = 0; i < kWidth / 8; i += 2) {
+            mma<T>(products[half], {low[i], high[i], low[i + 1], high[i + 1]}, b[i], b[i + 1]);
+          }
         }
+        if (staged != block) {
+          wait_for_copies<0>();
+          __syncwarp();
+          staged = block;
+        }
+        if (other.scales) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const auto s = Vec<float, 2>::load(&memory.scales[k + 8 * half + 2 * t]);
+#pragma unroll
+            for (int x = 0; x < 4; ++x) products[half][x] *= s.at[x % 2];
+          }
+        }
+        const uint32_t weights[4] = {
+            pack<T>(products[0][0], products[0][1]), pack<T>(products[0][2], products[0][3]),
+            pack<T>(products[1][0], products[1][1]), pack<T>(products[1][2], products[1][3])};
 #pragma unroll
         for (int j = 0; j < kWidth / 16; ++j) {
           uint32_t b[4];
@@ -151,31 +165,29 @@ __device__ void multiply_side(const Products& p, const Segment& at, int bucket, 
         }
       }
     }
-    write_parts<Part<T>, kWidth>(sums, min(16, own_last - tile),
-                                 at.parts<Part<T>>(own, kWidth) + int64_t{tile} * kWidth, kWidth,
-                                 memory.out);
+    write_parts<Part<T>, kWidth>(sums, min(16, own_last - tile), own.parts + int64_t{tile} * kWidth,
+                                 kWidth, memory.out);
   }
 }
 
-// A warp a bucket; large ones are left out.
+// A block a segment, its warps a bucket after another; large ones are left out.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kMmaThreads, 3) multiply_small(Products p) {
   extern __shared__ __align__(16) unsigned char shared[];
-  auto& memory = reinterpret_cast<SmallMemory<T, kWidth>*>(shared)[threadIdx.x / kWarp];
-  const BucketOrder& order = p.queries.order;
-  const int64_t item = int64_t{blockIdx.x} * kMmaWarps + threadIdx.x / kWarp;
-  const int bucket = static_cast<int>(item % order.buckets);
-  const int64_t segment = item / order.buckets;
-  const Segment at{segment / order.wave.hashes / p.query_heads,
-                   segment / order.wave.hashes % p.query_heads, segment % order.wave.hashes};
-  if (segment >= order.wave.segments()) return;
-  const uint32_t *q = at.begin(p.queries), *k = at.begin(p.keys);
-  if (is_large(p, q[bucket + 1] - q[bucket], k[bucket + 1] - k[bucket])) return;
-  multiply_side<T, kWidth>(p, at, bucket, false, memory);
-  multiply_side<T, kWidth>(p, at, bucket, true, memory);
+  const int warp = threadIdx.x / kWarp;
+  auto& memory = reinterpret_cast<SmallMemory<T, kWidth>*>(shared)[warp];
+  const Segment at(p, blockIdx.x);
+  const View<T> queries(p.queries, at, kWidth), keys(p.keys, at, kWidth);
+  for (int bucket = warp; bucket < p.queries.order.buckets; bucket += kMmaWarps) {
+    const int q = queries.last(bucket) - queries.first(bucket);
+    const int k = keys.last(bucket) - keys.first(bucket);
+    if (is_large(p, q, k)) continue;
+    multiply_side<T, kWidth>(queries, keys, bucket, memory);
+    multiply_side<T, kWidth>(keys, queries, bucket, memory);
+  }
 }
 
-// Columns of D that a block's outer product covers: 128 registers of a lane hold it.
+// Columns of D that an outer product covers at a time: 128 registers of a lane hold it.
 template <int kWidth>
 constexpr int kOuterColumns = kWidth <= 64 ? kWidth : 4096 / kWidth;
 
@@ -187,67 +199,55 @@ struct LargeMemory {
     alignas(16) T rows[16][kColumns + 8];
     alignas(16) T factors[16][kWidth + 8];
   };
-  union {
-    Stage stages[kMmaWarps][2];
-    float sums[kColumns * kWidth];  // a word of every lane after another
-    alignas(16) Part<T> out[kMmaWarps][16][kColumns + 16 / sizeof(Part<T>)];
-  };
-  alignas(16) uint2 outer[kColumns / 8][kWidth / 16][kWarp];  // fragments of B
+  Stage stages[2];
+  alignas(16) Part<T> out[16][kColumns + 16 / sizeof(Part<T>)];
 };
 
-// Outer products: a block takes a large bucket, one side and kColumns of D at a time,
-//   outer[v][d] = sum over the others of factors[v] unit row[d],
-// and then multiplies its own factors with that.
+// Outer products: a warp takes a large bucket, one side and kColumns of D at a time,
+//   outer[d][v] = sum over the others of unit row[d] factors[v],
+// whose sums are, rounded, the fragments of B of own factors times outer.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
   extern __shared__ __align__(16) unsigned char shared[];
   using Memory = LargeMemory<T, kWidth>;
-  Memory& memory = *reinterpret_cast<Memory*>(shared);
-  constexpr int kColumns = Memory::kColumns, kPanels = kWidth / kColumns, kSteps = kWidth / 16;
+  constexpr int kColumns = Memory::kColumns, kPanels = kWidth / kColumns;
   constexpr int kRowTiles = kColumns / 16, kColumnTiles = kWidth / 8;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, g = lane / 4, t = lane % 4;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  Memory& memory = reinterpret_cast<Memory*>(shared)[warp];
   const int64_t items = p.large[0] * 2 * kPanels;
-  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
+  for (int64_t item = int64_t{blockIdx.x} * kMmaWarps + warp; item < items;
+       item += int64_t{gridDim.x} * kMmaWarps) {
     const int column = static_cast<int>(item % kPanels) * kColumns;
     const bool of_keys = item / kPanels % 2;
-    const Half &own = p.own(of_keys), &other = p.own(!of_keys);
-    const BucketOrder& order = own.order;
     const int64_t index = p.large[1 + item / kPanels / 2];
-    const int bucket = static_cast<int>(index % order.buckets);
-    const int64_t segment = index / order.buckets;
-    const Segment at{segment / order.wave.hashes / p.query_heads,
-                     segment / order.wave.hashes % p.query_heads, segment % order.wave.hashes};
-    const Matrix<T> factors(other.factors, other, at), rows(other.rows, other, at),
-        own_factors(own.factors, own, at);
-    const Scales scales(other, at);
-    const uint32_t *mine = at.rows(own), *others = at.rows(other);
-    const int other_last = static_cast<int>(at.begin(other)[bucket + 1]);
+    const int bucket = static_cast<int>(index % p.queries.order.buckets);
+    const Segment at(p, index / p.queries.order.buckets);
+    const View<T> own(p.own(of_keys), at, kWidth), other(p.own(!of_keys), at, kWidth);
 
-    float sums[kRowTiles][kColumnTiles][4] = {};  // [d][v]
+    float sums[kRowTiles][kColumnTiles][4] = {};
     {
-      constexpr int kStep = 16 * kMmaWarps;
+      const int last = other.last(bucket);
       const auto stage = [&](int first, int buffer) {
-        const int count = min(16, other_last - first);
-        if (count > 0) {
-          auto& to = memory.stages[warp][buffer];
-          stage_rows<T, kColumns>(rows, others, first, count, column, to.rows);
-          stage_rows<T, kWidth>(factors, others, first, count, 0, to.factors);
+        if (first < last) {
+          const int count = min(16, last - first);
+          auto& to = memory.stages[buffer];
+          stage_rows<T, kColumns>(other.rows, other.order, first, count, column, to.rows);
+          stage_rows<T, kWidth>(other.factors, other.order, first, count, 0, to.factors);
         }
         end_copy_group();
       };
-      int buffer = 0;
-      int first = static_cast<int>(at.begin(other)[bucket]) + 16 * warp;
+      int buffer = 0, first = other.first(bucket);
       stage(first, buffer);
-      for (; first < other_last; first += kStep, buffer ^= 1) {
-        stage(first + kStep, buffer ^ 1);
+      for (; first < last; first += 16, buffer ^= 1) {
+        stage(first + 16, buffer ^ 1);
         wait_for_copies<1>();
         __syncwarp();
-        auto& from = memory.stages[warp][buffer];
-        if (scales.data) {
+        auto& from = memory.stages[buffer];
+        if (other.scales) {
           for (int i = lane; i < 16 * kColumns; i += kWarp) {
             T& x = from.rows[i / kColumns][i % kColumns];
             const int slot = first + i / kColumns;
-            if (slot < other_last) x = narrow<T>(widen(x) * scales.at(others[slot]));
+            if (slot < last) x = narrow<T>(widen(x) * other.scales[other.order[slot]]);
           }
           __syncwarp();
         }
@@ -268,64 +268,52 @@ __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
         }
         __syncwarp();
       }
-      wait_for_copies<0>();
     }
-    // The sum over the warps, in their order; the last one has all of it.
-    for (int w = 0; w < kMmaWarps; ++w) {
-      __syncthreads();
-      if (warp != w) continue;
+    // Of B [v][d]: pairs of v of one d.
+    uint32_t outer[kRowTiles][kColumnTiles][2];
 #pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) {
+    for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
-        for (int j = 0; j < kColumnTiles; ++j) {
-#pragma unroll
-          for (int k = 0; k < 4; ++k) {
-            float& sum = memory.sums[((i * kColumnTiles + j) * 4 + k) * kWarp + lane];
-            if (w > 0) sums[i][j][k] += sum;
-            if (w < kMmaWarps - 1) sum = sums[i][j][k];
-          }
-        }
+      for (int j = 0; j < kColumnTiles; ++j) {
+        outer[i][j][0] = pack<T>(sums[i][j][0], sums[i][j][1]);
+        outer[i][j][1] = pack<T>(sums[i][j][2], sums[i][j][3]);
       }
     }
-    if (warp == kMmaWarps - 1) {
-      // As fragments of B whose k is v, in the order of load_factors.
-#pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-        for (int j = 0; j < kColumnTiles; ++j) {
-          const int v = 8 * j + 2 * t, quarter = v / (kWidth / 4), in_quarter = v % (kWidth / 4);
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            uint2& words = memory.outer[2 * i + half][in_quarter / 4][4 * g + quarter];
-            (in_quarter % 4 == 0 ? words.x : words.y) =
-                pack<T>(sums[i][j][2 * half], sums[i][j][2 * half + 1]);
-          }
-        }
-      }
-    }
-    __syncthreads();
 
-    const int own_last = static_cast<int>(at.begin(own)[bucket + 1]);
-    for (int tile = static_cast<int>(at.begin(own)[bucket]) + 16 * warp; tile < own_last;
-         tile += 16 * kMmaWarps) {
-      uint32_t low[kWidth / 8], high[kWidth / 8];
-      load_factors<T, kWidth>(own_factors, mine, tile + g, own_last, low);
-      load_factors<T, kWidth>(own_factors, mine, tile + g + 8, own_last, high);
+    const int last = own.last(bucket);
+    const auto stage = [&](int first, int buffer) {
+      if (first < last) {
+        stage_rows<T, kWidth>(own.factors, own.order, first, min(16, last - first), 0,
+                              memory.stages[buffer].factors);
+      }
+      end_copy_group();
+    };
+    int buffer = 0, first = own.first(bucket);
+    stage(first, buffer);
+    for (; first < last; first += 16, buffer ^= 1) {
+      stage(first + 16, buffer ^ 1);
+      wait_for_copies<1>();
+      __syncwarp();
       float results[kColumns / 8][4] = {};
 #pragma unroll
-      for (int j = 0; j < kColumns / 8; ++j) {
+      for (int step = 0; step < kWidth / 16; ++step) {
+        uint32_t a[4];
+        load_matrices(a, &memory.stages[buffer].factors[lane % 16][16 * step + lane / 16 * 8]);
 #pragma unroll
-        for (int i = 0; i < kSteps; ++i) {
-          const uint2 b = memory.outer[j][i][lane];
-          mma<T>(results[j], {low[2 * i], high[2 * i], low[2 * i + 1], high[2 * i + 1]}, b.x, b.y);
+        for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            mma<T>(results[2 * i + half], a, outer[i][2 * step][half],
+                   outer[i][2 * step + 1][half]);
+          }
         }
       }
-      write_parts<Part<T>, kColumns>(
-          results, min(16, own_last - tile),
-          at.parts<Part<T>>(own, kWidth) + int64_t{tile} * kWidth + column, kWidth,
-          memory.out[warp]);
+      write_parts<Part<T>, kColumns>(results, min(16, last - first),
+                                     own.parts + int64_t{first} * kWidth + column, kWidth,
+                                     memory.out);
     }
-    __syncthreads();
+    wait_for_copies<0>();
+    __syncwarp();
   }
 }
 

@@ -1,0 +1,53 @@
+// Copies of whole blocks from global to shared memory by the copy engine (sm_90 and later), and the
+// barriers that tell when they have arrived.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace yoso::cuda {
+
+// In shared memory. One thread makes it and starts copies, all may wait.
+class CopyBarrier {
+ public:
+  __device__ void make() {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address()) : "memory");
+  }
+
+  // `bytes` (a multiple of 16) from 16-byte boundaries. The barrier's phase ends with the copy.
+  __device__ void copy(void* to, const void* from, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()),
+                 "r"(bytes)
+                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+            "r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+        "l"(from), "r"(bytes), "r"(address())
+        : "memory");
+  }
+
+  // Waits for the end of phase 0, 1, 0, 1, ...
+  __device__ void wait(uint32_t phase) {
+    uint32_t done = 0;
+    while (done == 0) {
+      asm volatile(
+          "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; "
+          "selp.u32 %0, 1, 0, p; }"
+          : "=r"(done)
+          : "r"(address()), "r"(phase)
+          : "memory");
+    }
+  }
+
+ private:
+  __device__ uint32_t address() { return static_cast<uint32_t>(__cvta_generic_to_shared(this)); }
+
+  uint64_t state_;
+};
+
+// Makes the barriers of one thread known to the copy engine; before the block's first barrier.
+__device__ inline void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+}  // namespace yoso::cuda
