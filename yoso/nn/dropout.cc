@@ -79,6 +79,7 @@ uint64_t draw_seed() {
 }  // namespace
 
 at::Tensor DropoutImpl::forward(const at::Tensor& x) {
+  if (!x.is_cpu()) return at::dropout(x, p_, is_training());
   const auto dropped = static_cast<uint32_t>(std::lround(p_ * 65536));
   if (!is_training() || dropped == 0) return x;
   return DropoutFunction::apply(x, Mask{draw_seed(), dropped});

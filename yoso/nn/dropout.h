@@ -1,4 +1,5 @@
 // Dropout by a counter-based generator: y = x * keep / (1 - p), keep 0 with probability p.
+// On the CPU; elsewhere it is torch's own.
 //
 // torch draws its masks on one thread (on processors that are not Intel's). This one draws them on
 // all threads, with the same result for any number of them, and draws them again in the backward
@@ -15,7 +16,7 @@ class DropoutImpl : public torch::nn::Module {
  public:
   explicit DropoutImpl(double p) : p_(p) {}
 
-  // Any shape, floating, on the CPU. In training, takes a seed from torch's default CPU generator.
+  // Any shape, floating. In training, takes a seed from the default generator of its device.
   at::Tensor forward(const at::Tensor& x);
 
  private:

@@ -27,19 +27,21 @@ struct StepHolder : torch::CustomClassHolder {
 // Mixed precision as it was when the step first ran.
 class AutocastGuard {
  public:
-  AutocastGuard(bool enabled, at::ScalarType dtype)
-      : enabled_before_(at::autocast::is_autocast_enabled(at::kCPU)),
-        dtype_before_(at::autocast::get_autocast_dtype(at::kCPU)) {
+  AutocastGuard(at::DeviceType device, bool enabled, at::ScalarType dtype)
+      : device_(device),
+        enabled_before_(at::autocast::is_autocast_enabled(device)),
+        dtype_before_(at::autocast::get_autocast_dtype(device)) {
     set(enabled, dtype);
   }
   ~AutocastGuard() { set(enabled_before_, dtype_before_); }
 
  private:
-  static void set(bool enabled, at::ScalarType dtype) {
-    at::autocast::set_autocast_enabled(at::kCPU, enabled);
-    at::autocast::set_autocast_dtype(at::kCPU, dtype);
+  void set(bool enabled, at::ScalarType dtype) const {
+    at::autocast::set_autocast_enabled(device_, enabled);
+    at::autocast::set_autocast_dtype(device_, dtype);
   }
 
+  at::DeviceType device_;
   bool enabled_before_;
   at::ScalarType dtype_before_;
 };
@@ -58,10 +60,11 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
   static Tensor forward(AutogradContext* ctx, const c10::intrusive_ptr<StepHolder>& holder,
                         const Tensor& x, at::TensorList parameters) {
     ctx->saved_data["step"] = c10::IValue::make_capsule(holder);
-    ctx->saved_data["generator"] = generator_state();
-    ctx->saved_data["autocast"] = at::autocast::is_autocast_enabled(at::kCPU);
+    const at::DeviceType device = x.device().type();
+    ctx->saved_data["generators"] = generator_states(x.device());
+    ctx->saved_data["autocast"] = at::autocast::is_autocast_enabled(device);
     ctx->saved_data["autocast_dtype"] =
-        static_cast<int64_t>(at::autocast::get_autocast_dtype(at::kCPU));
+        static_cast<int64_t>(at::autocast::get_autocast_dtype(device));
     ctx->saved_data["wants_grad"] = x.requires_grad();
     variable_list saved{x};
     saved.insert(saved.end(), parameters.begin(), parameters.end());
@@ -79,9 +82,10 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
     const variable_list saved = ctx->get_saved_variables();
 
     const auto [input, out] = [&] {
-      const GeneratorScope generator(ctx->saved_data["generator"].toTensor());
+      const GeneratorScope generators(ctx->saved_data["generators"].toTensorVector(),
+                                      saved[0].device());
       const AutocastGuard autocast(
-          ctx->saved_data["autocast"].toBool(),
+          saved[0].device().type(), ctx->saved_data["autocast"].toBool(),
           static_cast<at::ScalarType>(ctx->saved_data["autocast_dtype"].toInt()));
       return run(holder->step, saved[0], wants_grad);
     }();

@@ -1,5 +1,5 @@
 // Activation checkpointing: a step of a model that keeps only its input, and runs again in the
-// backward with torch's default CPU generator as it was, so that dropout and codes repeat. Results
+// backward with torch's default generators as they were, so that dropout and codes repeat. Results
 // and gradients are those of the plain call to the bit.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

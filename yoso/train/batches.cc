@@ -12,6 +12,10 @@ namespace {
 
 constexpr size_t kReadAhead = 4;  // batches: enough not to wait for one, little beside a model
 
+Batch pinned(const Batch& batch) {
+  return {batch.tokens.pin_memory(), batch.mask.pin_memory(), batch.labels.pin_memory()};
+}
+
 }  // namespace
 
 TrainingOrder::TrainingOrder(int64_t size, const TrainConfig& train, Length length)
@@ -50,10 +54,11 @@ void TrainingOrder::draw_window(int64_t window) {
 }
 
 BatchReader::BatchReader(std::shared_ptr<const Task> task, Split split, int64_t first, int64_t end,
-                         std::function<std::vector<int64_t>(int64_t)> examples)
+                         std::function<std::vector<int64_t>(int64_t)> examples, at::Device device)
     : task_(std::move(task)),
       split_(split),
       examples_(std::move(examples)),
+      device_(device),
       thread_([this, first, end] { read(first, end); }) {}
 
 BatchReader::~BatchReader() {
@@ -77,7 +82,9 @@ Batch BatchReader::next() {
 void BatchReader::read(int64_t first, int64_t end) {
   for (int64_t batch = first; batch < end; ++batch) {
     try {
-      put([content = task_->batch(split_, examples_(batch))] { return content; });
+      Batch content = task_->batch(split_, examples_(batch));
+      if (!device_.is_cpu()) content = pinned(content);
+      put([content] { return content; });
     } catch (...) {
       put([error = std::current_exception()]() -> Batch { std::rethrow_exception(error); });
       return;
@@ -92,6 +99,11 @@ void BatchReader::put(std::function<Batch()> item) {
   changed_.wait(lock, [&] { return stopped_ || ready_.size() < kReadAhead; });
   ready_.push_back(std::move(item));
   changed_.notify_all();
+}
+
+Batch to_device(const Batch& batch, at::Device device) {
+  const auto moved = [&](const at::Tensor& x) { return x.to(device, /*non_blocking=*/true); };
+  return {moved(batch.tokens), moved(batch.mask), moved(batch.labels)};
 }
 
 }  // namespace yoso

@@ -37,12 +37,14 @@ class TrainingOrder {
   std::vector<std::vector<int64_t>> batches_;  // of window_
 };
 
-// Gives batches `first` to `end` - 1, each once and in order; `examples` says what they hold. An
-// exception on the reading thread is thrown by the next() that would have given its batch.
+// Gives batches `first` to `end` - 1, each once and in order; `examples` says what they hold, and
+// `device` where they will be needed: for a GPU they are in pinned memory. An exception on the
+// reading thread is thrown by the next() that would have given its batch.
 class BatchReader {
  public:
   BatchReader(std::shared_ptr<const Task> task, Split split, int64_t first, int64_t end,
-              std::function<std::vector<int64_t>(int64_t batch)> examples);
+              std::function<std::vector<int64_t>(int64_t batch)> examples,
+              at::Device device = at::kCPU);
   ~BatchReader();
 
   Batch next();
@@ -54,11 +56,15 @@ class BatchReader {
   std::shared_ptr<const Task> task_;
   Split split_;
   std::function<std::vector<int64_t>(int64_t)> examples_;
+  at::Device device_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<Batch()>> ready_;  // give a batch or throw
   bool stopped_ = false;
   std::thread thread_;
 };
+
+// The batch on a device. From pinned memory to a GPU nothing waits for the copies.
+Batch to_device(const Batch& batch, at::Device device);
 
 }  // namespace yoso

@@ -69,6 +69,8 @@ std::vector<std::pair<std::string, at::Tensor>> weights_of(const torch::nn::Modu
   return weights;
 }
 
+at::Device device_of(const torch::nn::Module& model) { return model.parameters().front().device(); }
+
 class Collector {
  public:
   Collector(const Recipe& recipe, const RunState& state) {
@@ -136,6 +138,8 @@ void save_run(const std::string& path, const Recipe& recipe, const RunState& sta
     collector.add("optimizer.exp_avg_sq." + item.key(), moments.exp_avg_sq());
   }
   collector.add("generator.cpu", nn::generator_state());
+  const at::Device device = device_of(model);
+  if (device.is_cuda()) collector.add("generator.cuda", nn::generator_state(device));
   collector.write(path);
 }
 
@@ -192,7 +196,7 @@ void Checkpoint::load_run(torch::nn::Module& model, torch::optim::AdamW& optimiz
           moment.scalar_type() != item.value().scalar_type())
         fail(path_, ": tensor \"", name, "\" is ", moment.scalar_type(), " ", moment.sizes(),
              ", expected ", item.value().scalar_type(), " ", item.value().sizes());
-      return moment;
+      return moment.to(item.value().device());
     };
     const at::Tensor step = tensor("optimizer.step." + item.key());
     if (step.numel() != 1 || step.scalar_type() != at::kLong)
@@ -204,11 +208,18 @@ void Checkpoint::load_run(torch::nn::Module& model, torch::optim::AdamW& optimiz
     moments->exp_avg_sq(like("optimizer.exp_avg_sq." + item.key()));
     optimizer.state()[item.value().unsafeGetTensorImpl()] = std::move(moments);
   }
-  const at::Tensor generator = tensor("generator.cpu"), now = nn::generator_state();
-  if (generator.sizes() != now.sizes() || generator.scalar_type() != at::kByte)
-    fail(path_, ": tensor \"generator.cpu\" is ", generator.scalar_type(), " ", generator.sizes(),
+  load_generator("generator.cpu", at::kCPU);
+  const at::Device device = device_of(model);
+  if (device.is_cuda() && file_.content().find("generator.cuda") != nullptr)
+    load_generator("generator.cuda", device);
+}
+
+void Checkpoint::load_generator(const std::string& name, at::Device device) const {
+  const at::Tensor stored = tensor(name), now = nn::generator_state(device);
+  if (stored.sizes() != now.sizes() || stored.scalar_type() != at::kByte)
+    fail(path_, ": tensor \"", name, "\" is ", stored.scalar_type(), " ", stored.sizes(),
          ", expected Byte ", now.sizes());
-  nn::set_generator_state(generator);
+  nn::set_generator_state(stored, device);
 }
 
 }  // namespace yoso

@@ -1,6 +1,6 @@
 // Checkpoints: one safetensors file that holds all a run needs to go on, and its recipe.
 //
-//   DIR/last.safetensors  weights, moments of the optimizer, state of the generator, position
+//   DIR/last.safetensors  weights, moments of the optimizer, states of the generators, position
 //   DIR/best.safetensors  the weights that were best on the dev split
 //   DIR/recipe.toml       the resolved recipe, for people; the same text is in both files
 //
@@ -51,11 +51,13 @@ class Checkpoint {
   // Fills the parameters and buffers of `model`; throws Error naming one that is absent or has
   // another shape or type.
   void load_weights(torch::nn::Module& model) const;
-  // The rest of save_run: moments of the optimizer over `model`, and torch's CPU generator.
+  // The rest of save_run: moments of the optimizer over `model`, and torch's generators. A run that
+  // goes on with another kind of device draws other dropout than it would have.
   void load_run(torch::nn::Module& model, torch::optim::AdamW& optimizer) const;
 
  private:
   at::Tensor tensor(const std::string& name) const;  // a copy
+  void load_generator(const std::string& name, at::Device device) const;
   const std::string& metadata(const std::string& key) const;
 
   std::string path_;

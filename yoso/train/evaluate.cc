@@ -22,15 +22,16 @@ void fill(const char* key, int64_t& value, int64_t needed) {
 
 }  // namespace
 
-AutocastScope::AutocastScope(Precision precision) : precision_(precision) {
+AutocastScope::AutocastScope(Precision precision, at::DeviceType device)
+    : precision_(precision), device_(device) {
   if (precision_ == Precision::kNone) return;
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_, true);
+  at::autocast::set_autocast_dtype(device_, at::kBFloat16);
 }
 
 AutocastScope::~AutocastScope() {
   if (precision_ == Precision::kNone) return;
-  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_enabled(device_, false);
   at::autocast::clear_cache();  // of weights, which the optimizer is about to change
 }
 
@@ -48,13 +49,15 @@ std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& t
   std::vector<int64_t> order(static_cast<size_t>(size));
   std::iota(order.begin(), order.end(), int64_t{0});
   std::ranges::stable_sort(order, {}, [&](int64_t i) { return task->length(split, i); });
-  BatchReader reader(task, split, 0, batches, [&](int64_t batch) {
+  const auto examples = [&](int64_t batch) {
     const auto begin = order.begin() + batch * train.batch_size;
     const auto left = order.end() - begin;
     return std::vector<int64_t>(begin, begin + std::min(train.batch_size, left));
-  });
+  };
+  const at::Device device = model.device();
+  BatchReader reader(task, split, 0, batches, examples, device);
 
-  const nn::GeneratorScope seeded(train.seed);
+  const nn::GeneratorScope seeded(train.seed, device);
   const at::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
@@ -64,10 +67,10 @@ std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& t
   int64_t correct = 0;
   bool stopped = false;
   for (int64_t i = 0; i < batches && !stopped; ++i) {
-    const Batch batch = reader.next();
+    const Batch batch = to_device(reader.next(), device);
     at::Tensor logits;
     {
-      const AutocastScope autocast(train.mixed_precision);
+      const AutocastScope autocast(train.mixed_precision, device.type());
       logits = model.forward(batch.tokens, batch.mask);
     }
     loss += cross_entropy_sum(logits, batch.labels).item<double>();

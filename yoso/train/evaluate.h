@@ -15,13 +15,14 @@ namespace yoso {
 // Lets torch compute in a narrower type where it is safe, as long as this lives.
 class AutocastScope {
  public:
-  explicit AutocastScope(Precision precision);
+  AutocastScope(Precision precision, at::DeviceType device);
   ~AutocastScope();
   AutocastScope(const AutocastScope&) = delete;
   AutocastScope& operator=(const AutocastScope&) = delete;
 
  private:
   Precision precision_;
+  at::DeviceType device_;
 };
 
 // Sum of the cross entropies of all labels but -100, in float. logits [..., classes], labels [...].
@@ -32,9 +33,9 @@ struct Score {
   int64_t examples = 0, labels = 0;
 };
 
-// `train` gives batch size, precision and seed: hashes are drawn anew from the seed, so the score
-// is a function of weights and seed, and the draws of training are not disturbed. Nothing when
-// `stop` became true meanwhile.
+// On the device of the model. `train` gives batch size, precision and seed: hashes are drawn anew
+// from the seed, so the score is a function of weights and seed, and the draws of training are not
+// disturbed. Nothing when `stop` became true meanwhile.
 std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& task, Split split,
                               const TrainConfig& train, const std::atomic<bool>* stop = nullptr);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/train/loop.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <sys/resource.h>
 #include <torch/nn/utils/clip_grad.h>
@@ -18,6 +19,7 @@
 #include "yoso/train/batches.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/evaluate.h"
+#include "yoso/train/fused_adamw.h"
 #include "yoso/train/schedule.h"
 
 namespace yoso {
@@ -25,7 +27,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double peak_mib() {
+// Of the GPU, or of the process.
+double peak_mib(at::Device device) {
+  if (device.is_cuda()) {
+    const auto stats = at::accelerator::getDeviceStats(device.index());
+    return static_cast<double>(stats.allocated_bytes[0].peak) / (1 << 20);
+  }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024;
@@ -46,6 +53,7 @@ std::unique_ptr<torch::optim::AdamW> make_optimizer(const TrainConfig& train, co
   std::vector<torch::optim::OptimizerParamGroup> groups;
   groups.push_back(group(std::move(matrices), train.weight_decay));
   groups.push_back(group(std::move(vectors), 0));
+  if (model.device().is_cuda()) return std::make_unique<FusedAdamW>(std::move(groups), options);
   return std::make_unique<torch::optim::AdamW>(std::move(groups), options);
 }
 
@@ -71,6 +79,7 @@ class Run {
     recipe_.model = resolve(recipe_.model, *task_);
     at::manual_seed(static_cast<uint64_t>(train_.seed));
     model_ = make_model(recipe_.model);
+    model_->to(control_.device);
     optimizer_ = make_optimizer(train_, *model_);
     start();
   }
@@ -81,9 +90,11 @@ class Run {
     BatchReader reader(
         task_, Split::kTrain, state_.next_batch,
         state_.next_batch + (train_.steps - state_.step) * train_.accumulate,
-        [order = TrainingOrder(task_->size(Split::kTrain), train_, [task = task_](int64_t example) {
-           return task->length(Split::kTrain, example);
-         })](int64_t batch) mutable { return order.examples(batch); });
+        [order = TrainingOrder(task_->size(Split::kTrain), train_,
+                               [task = task_](int64_t example) {
+                                 return task->length(Split::kTrain, example);
+                               })](int64_t batch) mutable { return order.examples(batch); },
+        control_.device);
     for (;;) {
       if (is_due(train_.evaluate_every) && state_.evaluated_step < state_.step && !evaluate_dev()) {
         save();
@@ -156,18 +167,20 @@ class Run {
       labels += (batches.back().labels >= 0).sum().item<int64_t>();
       tokens += batches.back().mask.sum().item<int64_t>();
     }
-    double loss = 0;
-    for (const Batch& batch : batches) {
+    at::Tensor sum = at::zeros({}, at::TensorOptions(control_.device).dtype(at::kDouble));
+    for (const Batch& on_cpu : batches) {
+      const Batch batch = to_device(on_cpu, control_.device);
       at::Tensor logits;
       {
-        const AutocastScope autocast(train_.mixed_precision);
+        const AutocastScope autocast(train_.mixed_precision, control_.device.type());
         logits = model_->forward(batch.tokens, batch.mask);
       }
       const at::Tensor share = cross_entropy_sum(logits, batch.labels) /
                                static_cast<double>(std::max<int64_t>(labels, 1));
       share.backward();
-      loss += share.item<double>();
+      sum += share.detach();
     }
+    const auto loss = sum.item<double>();
     if (!std::isfinite(loss))
       fail("loss is ", loss, " at step ", state_.step + 1,
            ", expected a finite number; a lower train.learning_rate or train.clip_norm may help");
@@ -182,8 +195,9 @@ class Run {
     state_.next_batch += train_.accumulate;
     state_.seconds = seconds();
     const double took = std::chrono::duration<double>(Clock::now() - begin).count();
-    const StepReport report{state_.step,    loss,      rate, static_cast<double>(tokens) / took,
-                            state_.seconds, peak_mib()};
+    const StepReport report{state_.step,    loss,
+                            rate,           static_cast<double>(tokens) / took,
+                            state_.seconds, peak_mib(control_.device)};
     recorder_->add(report);
     if (control_.observer != nullptr) control_.observer->on_step(report);
   }
@@ -221,6 +235,7 @@ class Run {
     if (train_.evaluate_test) {
       const std::shared_ptr<Model> best = make_model(recipe_.model);
       Checkpoint(best_path(train_.out)).load_weights(*best);
+      best->to(control_.device);
       const auto score = evaluate(*best, task_, Split::kTest, train_, control_.stop);
       if (!score) return Ending::kInterrupted;
       state_.seconds = seconds();
@@ -251,7 +266,12 @@ class Run {
 }  // namespace
 
 Ending train(const Recipe& recipe, const TrainControl& control) {
-  return Run(recipe, control).run();
+  try {
+    return Run(recipe, control).run();
+  } catch (const c10::OutOfMemoryError&) {
+    fail("GPU memory: a step of this run does not fit, expected it to; lower train.batch_size and ",
+         "raise train.accumulate, or set model.activation_checkpointing = true");
+  }
 }
 
 }  // namespace yoso

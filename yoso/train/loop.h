@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <atomic>
 #include <string>
 
@@ -20,8 +22,9 @@ class RunObserver {
 };
 
 struct TrainControl {
+  at::Device device = at::kCPU;
   // Go on from out/last.safetensors if it is there: with the same losses, to the bit, as a run that
-  // was never stopped, given the same recipe, number of threads and machine.
+  // was never stopped, given the same recipe, device, number of threads and machine.
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;  // becomes true: finish the step, save, return
   RunObserver* observer = nullptr;
@@ -35,7 +38,8 @@ enum class Ending : uint8_t {
 
 // Runs a recipe in the folder recipe.train.out (made if need be); checkpoint.h and run_recorder.h
 // say what it leaves there. Throws Error when the folder holds a run and `resume` is not set, when
-// the run there has another task or model, and when the loss is not finite.
+// the run there has another task or model, when the loss is not finite, and when a step does not
+// fit into the memory of a GPU.
 Ending train(const Recipe& recipe, const TrainControl& control = {});
 
 }  // namespace yoso

@@ -22,7 +22,7 @@ struct StepReport {
   double learning_rate = 0;
   double tokens_per_s = 0;  // real tokens, of this step
   double seconds = 0;       // spent by the run so far, all its processes together
-  double peak_mib = 0;      // of the process's memory
+  double peak_mib = 0;      // of the GPU's memory, or of the process's without a GPU
 };
 
 struct EvaluationReport {
