@@ -7,15 +7,20 @@
 
 namespace yoso::cuda {
 
-// In shared memory. One thread makes it and starts copies, all may wait.
-class CopyBarrier {
+// In shared memory. A phase ends when `arrivals` threads have arrived and what they copy is there.
+class Barrier {
  public:
-  __device__ void make() {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address()) : "memory");
+  __device__ void make(int arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address()), "r"(arrivals)
+                 : "memory");
   }
 
-  // `bytes` (a multiple of 16) from 16-byte boundaries. The barrier's phase ends with the copy.
-  __device__ void copy(void* to, const void* from, uint32_t bytes) {
+  __device__ void arrive() {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory");
+  }
+
+  // Arrives and copies `bytes`, a multiple of 16, from and to boundaries of 16 bytes.
+  __device__ void arrive_with_copy(void* to, const void* from, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()),
                  "r"(bytes)
                  : "memory");

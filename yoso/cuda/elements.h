@@ -39,6 +39,23 @@ struct alignas(sizeof(T) * kSize < 16 ? sizeof(T) * kSize : 16) Vec {
   __device__ void store(T* to) const { *reinterpret_cast<Vec*>(to) = *this; }
 };
 
+// sum += v, as few instructions as the type allows: the upper of two bfloat16 is a float but for
+// its lower bits.
+template <class T, int kSize>
+__device__ inline void add(float (&sum)[kSize], const Vec<T, kSize>& v) {
+  if constexpr (std::is_same_v<T, BFloat16> && kSize % 2 == 0) {
+    const uint32_t* words = reinterpret_cast<const uint32_t*>(v.at);
+#pragma unroll
+    for (int k = 0; k < kSize; k += 2) {
+      sum[k] += __uint_as_float(words[k / 2] << 16);
+      sum[k + 1] += __uint_as_float(words[k / 2] & 0xffff0000u);
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
+  }
+}
+
 // How many elements of T are 16 bytes.
 template <class T>
 inline constexpr int kVec = 16 / static_cast<int>(sizeof(T));

@@ -142,8 +142,7 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
 #pragma unroll
         for (int k = 0; k < kAhead; ++k) {
           if (slot + k < last) {
-#pragma unroll
-            for (int i = 0; i < kSize; ++i) sum[i] += widen(rows[k].at[i]);
+            add(sum, rows[k]);
             if (slot + k + 1 == end && begin(bucket + 1) <= last) {
               if (in_head) {
                 keep(my_head, sum);
@@ -260,8 +259,7 @@ __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
 #pragma unroll 8
       for (int hash = 0; hash < m.wave.hashes; ++hash) {
         const auto v = Vec<E, kSize>::load(table + *code * width);
-#pragma unroll
-        for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
+        add(sum, v);
         table += table_size;
         code += m.a.query_codes.row_stride;
       }
@@ -277,17 +275,17 @@ __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
 
 // The same from shared memory, for tables of bfloat16 that fit there: a block takes as many queries
 // as its registers hold, and the tables of the hashes pass through a ring.
-constexpr int kRingThreads = 512, kQueriesPerTeam = 8, kMaxStages = 4;
+constexpr int kRingThreads = 512, kQueriesPerTeam = 8, kMaxStages = 4;  // and a warp that copies
 constexpr int64_t kRingBytes = 160 * 1024;
 
 template <int kWidth>
 constexpr int kRingQueries = kRingThreads * 8 / kWidth* kQueriesPerTeam;  // of a block
 
 template <int kWidth>
-__global__ void __launch_bounds__(kRingThreads, 1) mean_from_shared(Means m, int stages) {
+__global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Means m, int stages) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) unsigned char ring[];
-  __shared__ CopyBarrier arrived[kMaxStages];
+  __shared__ Barrier arrived[kMaxStages], done[kMaxStages];
   constexpr int kLanes = kWidth / 8;
   const int64_t head = blockIdx.x % m.query_heads;
   const auto [all_sequence, tile] = m.tiles[blockIdx.x / m.query_heads];
@@ -304,13 +302,22 @@ __global__ void __launch_bounds__(kRingThreads, 1) mean_from_shared(Means m, int
   const unsigned char* table = static_cast<const unsigned char*>(m.tables) + segment * table_bytes;
 
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) arrived[s].make();
-    publish_barriers();
-    for (int s = 0; s < min(stages, tables); ++s) {
-      arrived[s].copy(ring + s * table_bytes, table + s * int64_t{table_bytes}, table_bytes);
+    for (int s = 0; s < stages; ++s) {
+      arrived[s].make(1);
+      done[s].make(kRingThreads / kWarp);
     }
+    publish_barriers();
   }
   __syncthreads();
+  if (threadIdx.x >= kRingThreads) {
+    for (int index = 0; threadIdx.x == kRingThreads && index < tables; ++index) {
+      const int stage = index % stages;
+      if (index >= stages) done[stage].wait(index / stages % 2 ^ 1);
+      arrived[stage].arrive_with_copy(ring + stage * table_bytes,
+                                      table + index * int64_t{table_bytes}, table_bytes);
+    }
+    return;
+  }
 
   const int lane = threadIdx.x % kLanes;
   const int64_t query = first + threadIdx.x / kLanes * kQueriesPerTeam;
@@ -346,14 +353,10 @@ __global__ void __launch_bounds__(kRingThreads, 1) mean_from_shared(Means m, int
     for (int q = 0; q < kQueriesPerTeam; ++q) {
       const uint32_t code = static_cast<uint32_t>(word >> (8 * q)) & 0xff;
       const auto v = Vec<BFloat16, 8>::load(entries + code * kWidth);
-#pragma unroll
-      for (int k = 0; k < 8; ++k) sums[q][k] += widen(v.at[k]);
+      add(sums[q], v);
     }
-    __syncthreads();
-    if (threadIdx.x == 0 && index + stages < tables) {
-      arrived[stage].copy(ring + stage * table_bytes,
-                          table + (index + stages) * int64_t{table_bytes}, table_bytes);
-    }
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) done[stage].arrive();
   }
   with_element(m.a.out.dtype, [&]<class Out>() {
 #pragma unroll
@@ -398,7 +401,7 @@ void run(const BucketAttention& a, Stream& stream) {
   const int64_t table_bytes = buckets * a.values.cols * 2;
   const bool by_ring = std::is_same_v<T, BFloat16> && kSize > 1 && a.code_bits <= 8 &&
                        (a.values.cols == 32 || a.values.cols == 64 || a.values.cols == 128) &&
-                       table_bytes % 128 == 0 && has_bulk_copy() && getenv("NORING") == nullptr;
+                       table_bytes % 128 == 0 && has_bulk_copy();
   const int64_t ring_queries = kRingThreads * 8 / a.values.cols * kQueriesPerTeam;
   const Tiles query_tiles = query_side.tiles(by_ring ? ring_queries : kThreads / means.lanes);
 
@@ -443,8 +446,8 @@ void run(const BucketAttention& a, Stream& stream) {
         auto* kernel = a.values.cols == 32   ? mean_from_shared<32>
                        : a.values.cols == 64 ? mean_from_shared<64>
                                              : mean_from_shared<128>;
-        launch(op, stream.handle(), queries, kRingThreads, stages * table_bytes, kernel, means,
-               stages);
+        launch(op, stream.handle(), queries, kRingThreads + kWarp, stages * table_bytes, kernel,
+               means, stages);
       } else if (a.code_bits <= 8) {
         launch(op, stream.handle(), queries, kThreads, 0,
                mean_over_hashes<Entry<T>, kEntries, uint8_t>, means);

@@ -222,8 +222,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 8
       for (int hash = 0; hash < hashes; ++hash) {
         const auto v = Vec<P, kSize>::load(parts + int64_t{*slot} * p.width);
-#pragma unroll
-        for (int k = 0; k < kSize; ++k) sum[k] += widen(v.at[k]);
+        add(sum, v);
         slot += own.order.wave_rows;
         parts += own.order.wave_rows * p.width;
       }
@@ -317,7 +316,7 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
 
 // Parts and orders of the buckets in flight stay below this; beyond, sequences, heads and at last
 // hashes go one after another.
-const int64_t kBytesInFlight = getenv("MIB") ? atol(getenv("MIB")) << 20 : int64_t{1} << 30;
+constexpr int64_t kBytesInFlight = int64_t{1} << 30;
 constexpr int kOuterBlocks = 1024;
 
 template <class T>

@@ -133,7 +133,9 @@ __device__ void load_row(const T* row, int64_t width, bool aligned,
 constexpr int kThreads = 128;
 
 template <class T, int kSteps>
-constexpr int kRowTiles = kParts<T>* kSteps <= 4 ? 2 : 1;  // of 16 rows a warp: as registers allow
+constexpr int kRowTiles = kParts<T>* kSteps <= 4   ? 4
+                          : kParts<T>* kSteps <= 8 ? 2
+                                                   : 1;  // of 16 rows a warp: as registers allow
 
 template <class T, int kSteps>
 __global__ void __launch_bounds__(kThreads)
@@ -160,10 +162,19 @@ __global__ void __launch_bounds__(kThreads)
 
   const int64_t drawn = head / (a.x.heads / a.projection_heads);
   const uint2* fragment = matrix + drawn * shape.words_per_head() / 2 + lane;
-  const int64_t code_size = size_of(a.codes.dtype);
-  uint8_t* out = static_cast<uint8_t*>(a.codes.data) +
-                 (batch * a.codes.batch_stride + head * a.codes.head_stride) * code_size;
-  for (int64_t block = 0; block < shape.blocks; ++block) {
+  const int code_size = static_cast<int>(size_of(a.codes.dtype));
+  // This lane's byte of its first row in the first block's codes, and from block to block.
+  const int bytes_per_hash = static_cast<int>(shape.bytes_per_code);
+  uint8_t* to = static_cast<uint8_t*>(a.codes.data) +
+                (batch * a.codes.batch_stride + head * a.codes.head_stride +
+                 t / bytes_per_hash * a.codes.row_stride + first + g) *
+                    code_size +
+                t % bytes_per_hash;
+  const int64_t to_next = kCodesPerBlock / bytes_per_hash * a.codes.row_stride * code_size;
+  const int bytes = static_cast<int>(a.codes.rows) * bytes_per_hash;
+  const int64_t left = a.x.rows - first - g;  // rows from the first on
+  const int blocks = static_cast<int>(shape.blocks);
+  for (int block = 0; block < blocks; ++block, to += to_next) {
     uint32_t codes[kTiles][2] = {};
 #pragma unroll
     for (int tile = 3; tile >= 0; --tile) {  // bits 2 tile + 1 and 2 tile
@@ -194,13 +205,10 @@ __global__ void __launch_bounds__(kThreads)
         codes[i][1] = __funnelshift_l(__float_as_uint(sums[i][2]), codes[i][1], 1);
       }
     }
-    const int64_t byte = block * kCodesPerBlock + t, m = byte / shape.bytes_per_code;
-    if (m >= a.codes.rows) continue;
-    uint8_t* to = out + m * a.codes.row_stride * code_size + byte % shape.bytes_per_code;
+    if (block * kCodesPerBlock + t >= bytes) continue;
 #pragma unroll
     for (int i = 0; i < 2 * kTiles; ++i) {
-      const int64_t row = first + 8 * i + g;
-      if (row < a.x.rows) to[row * code_size] = static_cast<uint8_t>(codes[i / 2][i % 2]);
+      if (8 * i < left) to[8 * i * code_size] = static_cast<uint8_t>(codes[i / 2][i % 2]);
     }
   }
 }
