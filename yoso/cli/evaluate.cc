@@ -11,13 +11,14 @@
 #include <vector>
 
 #include "yoso/cli/commands.h"
+#include "yoso/cli/device.h"
 #include "yoso/train/checkpoint.h"
 
 namespace yoso {
 namespace {
 
 struct EvaluateCommand {
-  std::string checkpoint, split = "test", mode, data;
+  std::string checkpoint, split = "test", mode, data, device;
   std::vector<std::string> set;
   bool json = false;
 };
@@ -29,6 +30,7 @@ Split split_of(const std::string& name) {
 }
 
 void run(const EvaluateCommand& command) {
+  const at::Device device = choose_device(command.device);
   const Split split = split_of(command.split);
   const Checkpoint checkpoint(command.checkpoint);
   Recipe recipe = checkpoint.recipe();
@@ -40,6 +42,7 @@ void run(const EvaluateCommand& command) {
       make_task(recipe.task.name, recipe.task.data, recipe.task.options);
   const std::shared_ptr<Model> model = make_model(resolve(recipe.model, *task));
   checkpoint.load_weights(*model);
+  model->to(device);
   const auto begin = std::chrono::steady_clock::now();
   const Score score = *evaluate(*model, task, split, recipe.train);
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
@@ -75,6 +78,7 @@ void add_evaluate_command(CLI::App& app) {
   command->add_option("--data", options->data, "folder or file of the data, when it has moved");
   command->add_option("--set", options->set, "KEY=VALUE, changes a key of the checkpoint's recipe")
       ->allow_extra_args(false);
+  add_device_option(*command, options->device);
   command->add_flag("--json", options->json, "print one JSON object");
   command->footer(
       "Examples:\n"

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "yoso/cli/commands.h"
+#include "yoso/cli/device.h"
 #include "yoso/cli/machine.h"
 #include "yoso/cpu/simd.h"
 #include "yoso/models/model.h"
@@ -21,6 +22,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+#ifdef YOSO_CUDA
+constexpr bool kBuiltWithCuda = true;
+#else
+constexpr bool kBuiltWithCuda = false;
+#endif
+
 std::vector<std::string> operators() {
   std::vector<std::string> names;
   for (const c10::OperatorName& op : c10::Dispatcher::singleton().getAllOpNames())
@@ -31,23 +38,24 @@ std::vector<std::string> operators() {
 
 Json describe() {
   const Machine machine = this_machine();
-  return {{"version", YOSO_VERSION},
-          {"build", {{"type", YOSO_BUILD_TYPE}, {"compiler", YOSO_COMPILER}, {"cuda", false}}},
-          {"torch", TORCH_VERSION},
-          {"machine",
-           {{"cpu", machine.cpu},
-            {"cores", machine.cores},
-            {"threads", at::get_num_threads()},
-            {"memory_gib", machine.memory_gib}}},
-          {"simd",
-           {{"level", machine.simd},
-            {"supported", cpu::supported_simd_levels()},
-            {"compiled", cpu::simd_levels()}}},
-          {"devices", {"cpu"}},
-          {"operators", operators()},
-          {"attention_kinds", nn::attention_kinds()},
-          {"models", model_kinds()},
-          {"tasks", task_names()}};
+  return {
+      {"version", YOSO_VERSION},
+      {"build", {{"type", YOSO_BUILD_TYPE}, {"compiler", YOSO_COMPILER}, {"cuda", kBuiltWithCuda}}},
+      {"torch", TORCH_VERSION},
+      {"machine",
+       {{"cpu", machine.cpu},
+        {"cores", machine.cores},
+        {"threads", at::get_num_threads()},
+        {"memory_gib", machine.memory_gib}}},
+      {"simd",
+       {{"level", machine.simd},
+        {"supported", cpu::supported_simd_levels()},
+        {"compiled", cpu::simd_levels()}}},
+      {"devices", device_names()},
+      {"operators", operators()},
+      {"attention_kinds", nn::attention_kinds()},
+      {"models", model_kinds()},
+      {"tasks", task_names()}};
 }
 
 std::string text_of(const Json& value) {

@@ -61,6 +61,8 @@ int main(int argc, char** argv) {
     return report(stop.what(), kInterrupted);
   } catch (const yoso::Error& error) {
     return report(error.what(), kFailed);
+  } catch (const c10::OutOfMemoryError&) {
+    return report("GPU memory: this does not fit; a smaller batch or --device cpu may", kFailed);
   } catch (const c10::Error& error) {
     return report(error.what_without_backtrace(), kFailed);
   } catch (const std::bad_alloc&) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "yoso/cli/commands.h"
+#include "yoso/cli/device.h"
 #include "yoso/nn/generator.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/evaluate.h"
@@ -17,7 +18,7 @@ namespace yoso {
 namespace {
 
 struct PredictCommand {
-  std::string checkpoint, file = "-";
+  std::string checkpoint, file = "-", device;
 };
 
 std::string probabilities_text(const Task& task, const at::Tensor& probabilities) {
@@ -33,9 +34,9 @@ std::string probabilities_text(const Task& task, const at::Tensor& probabilities
 // "LABEL<TAB>probabilities", or the labels of the tokens.
 std::string answer(Model& model, const Task& task, const std::vector<int64_t>& tokens) {
   const auto length = static_cast<int64_t>(tokens.size());
-  const at::Tensor input = at::tensor(tokens, at::kLong).view({1, length});
+  const at::Tensor input = at::tensor(tokens, at::kLong).view({1, length}).to(model.device());
   const at::Tensor logits =
-      model.forward(input, at::ones({1, length}, at::kBool))[0].to(at::kFloat);
+      model.forward(input, at::ones_like(input, at::kBool))[0].to(at::kCPU, at::kFloat);
   if (!task.labels_per_token()) {
     const at::Tensor probabilities = logits.softmax(-1);
     return task.class_name(probabilities.argmax().item<int64_t>()) + "\t" +
@@ -64,7 +65,7 @@ void answer_lines(std::istream& in, const std::string& name, const Task& task, M
     }
     if (!tokens.empty()) {
       // The same hashes for every line: an answer does not depend on the lines before.
-      const nn::GeneratorScope seeded(seed);
+      const nn::GeneratorScope seeded(seed, model.device());
       std::cout << answer(model, task, tokens);
     }
     std::cout << std::endl;
@@ -74,12 +75,14 @@ void answer_lines(std::istream& in, const std::string& name, const Task& task, M
 }
 
 void run(const PredictCommand& command) {
+  const at::Device device = choose_device(command.device);
   const Checkpoint checkpoint(command.checkpoint);
   const Recipe& recipe = checkpoint.recipe();
   const std::shared_ptr<const Task> task =
       make_task(recipe.task.name, recipe.task.data, recipe.task.options);
   const std::shared_ptr<Model> model = make_model(resolve(recipe.model, *task));
   checkpoint.load_weights(*model);
+  model->to(device);
   model->eval();
   const at::NoGradGuard no_grad;
 
@@ -101,6 +104,7 @@ void add_predict_command(CLI::App& app) {
       ->required();
   command->add_option("FILE", options->file, "one text a line; -: standard input")
       ->capture_default_str();
+  add_device_option(*command, options->device);
   command->footer(
       "Examples:\n"
       "  echo '[MAX 2 [MIN 7 5 ] 1 ]' | yoso predict runs/listops/yoso_small\n"

@@ -109,6 +109,14 @@ TEST_F(Program, WrongRecipesAreNamed) {
   EXPECT_FALSE(exists("a\xff"));
 }
 
+TEST_F(Program, DevicesThatAreNotThereAreNamed) {
+  expect_error("yoso train toy.toml --device gpu", 1,
+               "--device is 'gpu', expected cpu, cuda or a GPU such as cuda:1");
+  for (const char* command : {"train toy.toml", "evaluate run", "predict run"})
+    expect_error(std::string("yoso ") + command + " --device cuda:127", 1,
+                 "--device is 'cuda:127', expected c");
+}
+
 TEST_F(Program, TrainsEvaluatesAndPredicts) {
   const Result trained = run("yoso train toy.toml --out run");
   EXPECT_EQ(trained.code, 0) << trained.error;

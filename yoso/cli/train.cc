@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "yoso/cli/commands.h"
+#include "yoso/cli/device.h"
 #include "yoso/cli/progress.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/loop.h"
@@ -31,19 +32,20 @@ void stop_on_signals() {
 }
 
 struct TrainCommand {
-  std::string recipe, out;
+  std::string recipe, out, device;
   std::vector<std::string> set;
   bool resume = false;
 };
 
 void run(const TrainCommand& command) {
+  TrainControl control;
+  control.device = choose_device(command.device);
   Recipe recipe = read_recipe(command.recipe, command.set);
   if (!command.out.empty()) recipe.train.out = command.out;
   const std::string& out = recipe.train.out;
 
   stop_on_signals();
   Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, recipe.train.steps);
-  TrainControl control;
   control.resume = command.resume;
   control.stop = &stop_requested;
   control.observer = &progress;
@@ -53,6 +55,7 @@ void run(const TrainCommand& command) {
   if (ending == Ending::kInterrupted) {
     std::string settings;
     for (const std::string& assignment : command.set) settings += " --set '" + assignment + "'";
+    if (!command.device.empty()) settings += " --device " + command.device;
     throw Interrupted(join("stopped after step ", state.step, " and saved; go on with: yoso train ",
                            command.recipe, settings, " --out ", out, " --resume"));
   }
@@ -74,6 +77,7 @@ void add_train_command(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_option("--out", options->out,
                       "folder of the run (default: runs/, then the recipe's folder and name)");
+  add_device_option(*command, options->device);
   command->add_flag("--resume", options->resume,
                     "go on from the folder's last checkpoint, if there is one");
   command->footer(
@@ -86,7 +90,7 @@ void add_train_command(CLI::App& app) {
       "The folder holds best.safetensors (what evaluate and predict use), last.safetensors (what\n"
       "--resume uses), recipe.toml with every key, run.jsonl and a TensorBoard file. Ctrl-C\n"
       "finishes the step, saves and exits with 130; a resumed run has the same losses, to the\n"
-      "bit, as one that was never stopped.");
+      "bit, as one that was never stopped, with the same --device.");
   command->callback([options] { run(*options); });
 }
 
