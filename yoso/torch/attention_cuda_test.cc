@@ -157,7 +157,7 @@ TEST_F(YosoAttentionOnGpuTest, MatchesTheCpu) {
         for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
           const Result gpu = run(on_gpu(in, type), options, out_grad);
           for (size_t i = 0; i < 4; ++i) {
-            const auto& [name, got] = gpu.all()[i];
+            const auto [name, got] = gpu.all()[i];
             ASSERT_TRUE(got.is_cuda());
             ASSERT_EQ(got.scalar_type(), type);
             ASSERT_EQ(got.sizes(), cpu.all()[i].second.sizes());
