@@ -10,6 +10,7 @@
 #include "yoso/cli/bench_grid.h"
 #include "yoso/cli/bench_results.h"
 #include "yoso/cli/commands.h"
+#include "yoso/cli/device.h"
 #include "yoso/core/check.h"
 #include "yoso/core/file.h"
 
@@ -34,6 +35,7 @@ struct BenchOptions {
   CLI::App* command = nullptr;
   BenchGrid grid;
   std::string device = "cpu", out, chart;
+  CLI::Option* dtype = nullptr;
 };
 
 // Files are opened before anything is measured: a long run must not end in a wrong path.
@@ -54,12 +56,15 @@ std::string text_of(const nlohmann::json& document) {
   return document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-nlohmann::json run(const BenchOptions& options) {
-  if (options.device != "cpu")
-    fail("bench: --device is '", options.device, "', expected cpu: no other device has operators");
+nlohmann::json run(BenchOptions& options) {
+  BenchGrid& grid = options.grid;
+  grid.device = choose_device(options.device);
+  if (grid.device.is_cuda() && options.dtype->count() == 0) grid.dtypes = {"bfloat16"};
   const auto out = open(options.out), chart = open(options.chart);
   const auto results = run_grid(options.grid, std::cout, std::cerr);
-  finish(out, options.out, text_of(bench_document(options.command->get_name(), results)));
+  const auto index = static_cast<size_t>(grid.device.is_cuda() ? 1 + grid.device.index() : 0);
+  finish(out, options.out,
+         text_of(bench_document(options.command->get_name(), device_names()[index], results)));
   finish(chart, options.chart, svg(bench_charts(results)));
   return results;
 }
@@ -87,8 +92,9 @@ std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, 
   Effort& effort = grid.effort;
   add_list(command, "--tokens", grid.tokens, "lengths")->check(kPositive);
   add_list(command, "--pass", grid.passes, "what is timed")->check(CLI::IsMember(kPasses));
-  add_list(command, "--dtype", grid.dtypes, "types of the values")
-      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  options->dtype =
+      add_list(command, "--dtype", grid.dtypes, "types of the values (default on a GPU: bfloat16)")
+          ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   add_list(command, "--threads", grid.threads, "numbers of threads")->check(CLI::Range(1, 1024));
   add_value(command, "--heads", grid.heads, "H")->check(kPositive);
   add_value(command, "--width", grid.width, "D, columns of a head")->check(CLI::Range(1, 256));
@@ -100,7 +106,10 @@ std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, 
       ->check(kNotNegative);
   add_value(command, "--max-time", effort.max_seconds, "seconds of a case without a new run begun")
       ->check(kPositive);
-  add_value(command, "--device", options->device, "cpu");
+  add_value(command, "--tokens-total", grid.tokens_total,
+            "tokens of a batch, whatever the length: --batch is this by the length, at least 1")
+      ->check(kNotNegative);
+  add_value(command, "--device", options->device, "cpu, cuda or a GPU such as cuda:1");
   command.add_option("--out", options->out, "JSON file to write");
   command.add_option("--chart", options->chart, "SVG file to write");
   return options;
@@ -122,13 +131,18 @@ void add_attention(CLI::App& bench) {
   BenchGrid& grid = options->grid;
   grid.kinds = {"sampled", "expected", "softmax"};
   add_input(*options);
-  add_list(*options->command, "--kinds", grid.kinds, "modes of YOSO, and softmax for SDPA itself")
-      ->check(CLI::IsMember({"sampled", "expected", "auto", "softmax"}));
+  add_list(
+      *options->command, "--kinds", grid.kinds,
+      "modes of YOSO, and softmax for SDPA itself; cudnn and flash: those backends of it, on a GPU")
+      ->check(CLI::IsMember({"sampled", "expected", "auto", "softmax", "cudnn", "flash"}));
   add_value(*options->command, "--skip-slower-than", grid.skip_slower_than,
             "leave softmax and expected out where one run takes more seconds")
       ->check(kPositive);
   options->command->footer(
-      "Example: yoso bench attention --tokens 512,4096 --threads 1,2 --out attention.json\n"
+      "Examples:\n"
+      "  yoso bench attention --tokens 512,4096 --threads 1,2 --out attention.json\n"
+      "  yoso bench attention --device cuda --tokens 1024,4096,32768 --tokens-total 32768 \\\n"
+      "    --kinds sampled,expected,softmax,cudnn,flash\n"
       "A case whose operators disagree with their reference is refused.");
   options->command->callback([options] { run(*options); });
 }
@@ -148,6 +162,9 @@ void add_growth(CLI::App& bench) {
 
 // Prints rows of the table in yoso/torch/crossover.cc.
 void print_crossover(const nlohmann::json& results) {
+  const auto device = [](const nlohmann::json& row) {
+    return row["device"] == "cpu" ? "kCpu" : "kCuda";
+  };
   const auto time = [&](const nlohmann::json& tokens, const char* mode) {
     for (const auto& row : results)
       if (row["tokens"] == tokens && row["mode"] == mode) return number_of(row, "median_ms");
@@ -155,8 +172,9 @@ void print_crossover(const nlohmann::json& results) {
   };
   for (const auto& row : results) {
     if (row["mode"] != "expected") continue;
-    std::cout << "    {Device::kCpu, " << row["tokens"] << ", " << time(row["tokens"], "expected")
-              << ", " << time(row["tokens"], "sampled") << "},\n";
+    std::cout << "    {Device::" << device(row) << ", " << row["tokens"] << ", "
+              << time(row["tokens"], "expected") << ", " << time(row["tokens"], "sampled")
+              << "},\n";
   }
 }
 

@@ -2,12 +2,16 @@
 #include "yoso/cli/bench_case.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
+#include <c10/core/Event.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <numbers>
 #include <numeric>
 #include <vector>
 
@@ -27,6 +31,41 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Time on the GPU between two events around the run. The processor queues the run while the GPU
+// overwrites its L2 cache, so what is timed is not the queueing, unless that takes longer.
+double seconds_on_gpu(const BenchCase& c, const BenchInputs& inputs) {
+  constexpr int64_t kMoreThanL2 = int64_t{256} << 20;
+  at::empty({kMoreThanL2}, at::TensorOptions(c.device).dtype(at::kByte)).zero_();
+  const c10::Stream stream = at::accelerator::getCurrentStream(c.device.index());
+  c10::Event begin(c.device.type(), c10::EventFlag::BACKEND_DEFAULT);
+  c10::Event end(c.device.type(), c10::EventFlag::BACKEND_DEFAULT);
+  begin.record(stream);
+  run_once(c, inputs);
+  end.record(stream);
+  end.synchronize();
+  return begin.elapsedTime(end) / 1000;
+}
+
+// Memory of the process or of the GPU, since it was made.
+class Memory {
+ public:
+  explicit Memory(at::Device device) : device_(device) {
+    if (device_.is_cuda()) at::accelerator::resetPeakStats(device_.index());
+    before_mib_ = device_.is_cuda() ? mib(allocated().current) : resident_mib();
+  }
+  double before_mib() const { return before_mib_; }
+  double peak_mib() const { return device_.is_cuda() ? mib(allocated().peak) : yoso::peak_mib(); }
+
+ private:
+  c10::CachingAllocator::Stat allocated() const {
+    return at::accelerator::getDeviceStats(device_.index()).allocated_bytes[0];
+  }
+  static double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+  at::Device device_;
+  double before_mib_;
+};
+
 at::ScalarType scalar_type(const std::string& dtype) {
   if (dtype == "float32") return at::kFloat;
   if (dtype == "bfloat16") return at::kBFloat16;
@@ -34,20 +73,57 @@ at::ScalarType scalar_type(const std::string& dtype) {
   fail("bench: dtype is '", dtype, "', expected float32, bfloat16 or float16");
 }
 
+// As long as it lives SDPA has only the backend that `kind` names, if it names one.
+class SdpaBackend {
+ public:
+  explicit SdpaBackend(const std::string& kind) : chosen_(kind == "cudnn" || kind == "flash") {
+    if (chosen_) enable(kind == "cudnn", kind == "flash", false);
+  }
+  ~SdpaBackend() {
+    if (chosen_) enable(true, true, true);
+  }
+  SdpaBackend(const SdpaBackend&) = delete;
+  SdpaBackend& operator=(const SdpaBackend&) = delete;
+
+ private:
+  static void enable(bool cudnn, bool flash, bool others) {
+    at::Context& context = at::globalContext();
+    context.setSDPUseCuDNN(cudnn);
+    context.setSDPUseFlash(flash);
+    context.setSDPUseMemEfficient(others);
+    context.setSDPUseMath(others);
+  }
+  bool chosen_;
+};
+
 at::Tensor attend(const BenchCase& c, const at::Tensor& query, const at::Tensor& key,
                   const at::Tensor& value) {
-  if (c.kind != "softmax") return yoso_attention({query, key, value}, yoso_options(c));
+  if (c.is_yoso()) return yoso_attention({query, key, value}, yoso_options(c));
+  const SdpaBackend backend(c.kind);
   return at::scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2),
                                           value.transpose(1, 2))
       .transpose(1, 2);
 }
 
+// The expectation before normalisation in double, for which the operators of a GPU have no kernel.
+at::Tensor expectation_on_gpu(const YosoInputs& in, double code_bits) {
+  const auto unit = [](const at::Tensor& x) {
+    return (x / x.norm(2, -1, /*keepdim=*/true)).transpose(1, 2);
+  };
+  at::Tensor weight = at::matmul(unit(in.query), unit(in.key).transpose(2, 3));
+  weight.clamp_(-1, 1).acos_().div_(-std::numbers::pi).add_(1).pow_(code_bits);
+  return at::matmul(weight, in.value.transpose(1, 2)).transpose(1, 2);
+}
+
 }  // namespace
 
 BenchInputs make_inputs(const BenchCase& c) {
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(kInputSeed);
+  const auto options = at::TensorOptions(c.device).dtype(at::kFloat);
+  at::Generator generator = c.device.is_cpu() ? at::make_generator<at::CPUGeneratorImpl>(kInputSeed)
+                                              : at::globalContext().defaultGenerator(c.device);
+  generator.set_current_seed(kInputSeed);
   const auto normal = [&](at::IntArrayRef shape) {
-    return at::empty(shape, at::kFloat).normal_(0, 1, generator);
+    return at::empty(shape, options).normal_(0, 1, generator);
   };
   const int64_t shape[] = {c.batch, c.tokens, c.heads, c.width};
   const int64_t rows = c.batch * c.tokens * c.heads;
@@ -56,7 +132,7 @@ BenchInputs make_inputs(const BenchCase& c) {
     if (c.input == "identical") return centres[0].expand(shape).contiguous();
     at::Tensor x = normal(shape);
     if (c.input == "clustered") {
-      const at::Tensor centre = at::randint(kClusters, {rows}, generator, at::kLong);
+      const at::Tensor centre = at::randint(kClusters, {rows}, generator, options.dtype(at::kLong));
       x.mul_(kClusterNoise).add_(centres.index_select(0, centre).view(shape));
     }
     return x;
@@ -95,17 +171,21 @@ void run_once(const BenchCase& c, const BenchInputs& inputs) {
 
 Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effort) {
   at::set_num_threads(static_cast<int>(c.threads));
+  const bool on_gpu = c.device.is_cuda();
   const auto timed_run = [&] {
+    if (on_gpu) return seconds_on_gpu(c, inputs);
     const auto start = std::chrono::steady_clock::now();
     run_once(c, inputs);
     return seconds_since(start);
   };
   Times times;
-  start_peak();
-  const double resident_before = resident_mib();
-  const double warm_up = timed_run();
-  times.peak_total_mib = peak_mib();
-  times.peak_mib = std::max(0.0, times.peak_total_mib - resident_before);
+  if (!on_gpu) start_peak();
+  const Memory memory(c.device);
+  double warm_up = 0;
+  on_gpu ? run_once(c, inputs) : void(warm_up = timed_run());
+  times.peak_total_mib = memory.peak_mib();
+  times.peak_mib = std::max(0.0, times.peak_total_mib - memory.before_mib());
+  if (on_gpu) warm_up = timed_run();  // the run before it has loaded the kernels
 
   std::vector<double> seconds;
   if (warm_up > effort.max_seconds / 10) seconds.push_back(warm_up);
@@ -140,10 +220,10 @@ Accuracy accuracy(const BenchCase& c, const BenchInputs& inputs) {
   const at::Tensor out =
       some(yoso_attention({inputs.query, inputs.key, inputs.value}, options)).to(at::kDouble);
   options.mode = Mode::kExpected;
+  const YosoInputs in{some(inputs.query).to(at::kDouble), inputs.key.to(at::kDouble),
+                      inputs.value.to(at::kDouble)};
   const at::Tensor expectation =
-      yoso_attention({some(inputs.query).to(at::kDouble), inputs.key.to(at::kDouble),
-                      inputs.value.to(at::kDouble)},
-                     options);
+      c.device.is_cuda() ? expectation_on_gpu(in, options.code_bits) : yoso_attention(in, options);
   return {((out - expectation).norm() / expectation.norm()).item<double>(),
           at::cosine_similarity(out, expectation, -1).mean().item<double>()};
 }

@@ -12,7 +12,9 @@
 namespace yoso {
 
 struct BenchCase {
-  std::string kind = "sampled";     // sampled, expected, auto (modes of YOSO) or softmax (SDPA)
+  // sampled, expected, auto: modes of YOSO. softmax: torch's SDPA as it chooses, or one backend of
+  // it, on a GPU: cudnn, flash.
+  std::string kind = "sampled";
   std::string dtype = "float32";    // float32, bfloat16, float16
   std::string input = "iid";        // iid, clustered, identical
   std::string pass = "forward";     // forward, forward+backward
@@ -20,9 +22,11 @@ struct BenchCase {
   int64_t tokens = 0, batch = 1, heads = 12, width = 64;
   int64_t hashes = 32, bits = 8;  // M, T
   int64_t threads = 1;
+  at::Device device = at::kCPU;
 
   bool with_backward() const { return pass != "forward"; }
-  bool is_quadratic() const { return kind == "softmax" || kind == "expected"; }
+  bool is_yoso() const { return kind == "sampled" || kind == "expected" || kind == "auto"; }
+  bool is_quadratic() const { return !is_yoso() || kind == "expected"; }
 };
 
 // [B, N, H, D], as projections give them.
@@ -31,13 +35,15 @@ struct BenchInputs {
 };
 
 // iid: independent normals. clustered: 16 centres with noise of 0.08 a coordinate. identical: all
-// queries and keys are one row, the worst case of hashing. The same numbers on every call.
+// queries and keys are one row, the worst case of hashing. The same numbers on every call, on one
+// kind of device.
 BenchInputs make_inputs(const BenchCase& c);
 
 // The options that the case stands for; kind must be a mode of YOSO.
 YosoOptions yoso_options(const BenchCase& c);
 
-// Runs the case once. With a backward the gradients of query, key and value are computed.
+// Runs the case once; on a GPU it is queued. With a backward the gradients of query, key and value
+// are computed.
 void run_once(const BenchCase& c, const BenchInputs& inputs);
 
 struct Effort {
@@ -54,7 +60,9 @@ struct Times {
 };
 
 // Warms up with one run, which also measures the memory. A warm-up that takes longer than
-// a tenth of max_seconds counts as a run: nothing is cold for that long.
+// a tenth of max_seconds counts as a run: nothing is cold for that long. On a GPU memory is what
+// torch's allocator gave out, time is between two events of the stream, and before each run the
+// L2 cache is overwritten.
 Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effort);
 
 struct Accuracy {

@@ -156,14 +156,17 @@ Gradients expected_result(const Problem& p, const YosoOptions& options) {
   return result;
 }
 
-Gradients result_of(const Problem& p, const YosoOptions& options, at::ScalarType type,
-                    const AttentionFunction& attention) {
-  const auto leaf = [&](const at::Tensor& x) { return x.to(type).detach().requires_grad_(); };
-  YosoInputs in{leaf(p.query), leaf(p.key), leaf(p.value), p.query_mask, p.key_mask, {}, {}, {}};
+Gradients result_of(const Problem& p, const YosoOptions& options, at::Device device,
+                    at::ScalarType type, const AttentionFunction& attention) {
+  const auto leaf = [&](const at::Tensor& x) {
+    return x.to(device, type).detach().requires_grad_();
+  };
+  YosoInputs in{leaf(p.query), leaf(p.key), leaf(p.value)};
+  in.query_mask = p.query_mask.to(device), in.key_mask = p.key_mask.to(device);
   const at::Tensor out = attention(in, options);
   const auto grads =
-      torch::autograd::grad({out}, {in.query, in.key, in.value}, {p.out_grad.to(type)});
-  return {out.detach(), grads[0], grads[1], grads[2]};
+      torch::autograd::grad({out}, {in.query, in.key, in.value}, {p.out_grad.to(device, type)});
+  return {out.detach().cpu(), grads[0].cpu(), grads[1].cpu(), grads[2].cpu()};
 }
 
 // Every output is a chain of at most three sums of `additions` terms in float, each of which may
@@ -184,7 +187,7 @@ void compare(const BenchCase& c, const YosoOptions& options, const AttentionFunc
                                                      : at::kFloat;
   const Problem problem = make_problem(c.width);
   const Gradients expected = expected_result(problem, options);
-  const Gradients got = result_of(problem, options, type, attention);
+  const Gradients got = result_of(problem, options, c.device, type, attention);
   const double limit = tolerance(c, type, options.mode);
   const auto check = [&](const char* name, const at::Tensor& a, const at::Tensor& b) {
     const double error = ((a.to(at::kDouble) - b).norm() / b.norm()).item<double>();
@@ -202,7 +205,7 @@ void compare(const BenchCase& c, const YosoOptions& options, const AttentionFunc
 }  // namespace
 
 void check_attention(const BenchCase& c, const AttentionFunction& attention) {
-  if (c.kind == "softmax") return;
+  if (!c.is_yoso()) return;
   for (const Mode mode : {Mode::kSampled, Mode::kExpected}) {
     YosoOptions options = yoso_options(c);
     if (options.mode != Mode::kAuto && options.mode != mode) continue;

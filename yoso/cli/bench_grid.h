@@ -16,6 +16,8 @@ struct BenchGrid {
   std::vector<std::string> kinds, dtypes = {"float32"}, inputs = {"iid"}, passes, bits = {"8"};
   std::vector<int64_t> threads;
   int64_t heads = 12, width = 64, batch = 1, hashes = 32;
+  int64_t tokens_total = 0;  // 0, or the tokens that make up a batch: batch is not read then
+  at::Device device = at::kCPU;
   Effort effort;
   // Softmax and expected attention are left out where a run would take longer, judged from a
   // shorter one.
@@ -29,7 +31,8 @@ struct BenchGrid {
 // Returns the array `results` of bench_results.h.
 nlohmann::json run_grid(const BenchGrid& grid, std::ostream& out, std::ostream& log);
 
-// The document around results of `yoso bench SUBCOMMAND`.
-nlohmann::json bench_document(const std::string& subcommand, const nlohmann::json& results);
+// The document around results of `yoso bench SUBCOMMAND`; `device` as device_names() names it.
+nlohmann::json bench_document(const std::string& subcommand, const std::string& device,
+                              const nlohmann::json& results);
 
 }  // namespace yoso

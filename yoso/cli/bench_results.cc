@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "yoso/core/check.h"
@@ -66,6 +67,16 @@ Chart by_length(const Json& rows, const std::vector<const char*>& differing, std
   return chart;
 }
 
+// Whether some length comes in batches of several sizes.
+bool several_batches(const Json& rows) {
+  std::map<Json, Json> batch_of;
+  for (const Json& row : rows) {
+    const Json batch = row.value("batch", Json());
+    if (batch_of.emplace(row["tokens"], batch).first->second != batch) return true;
+  }
+  return false;
+}
+
 bool has_points(const Chart& chart) {
   return std::any_of(chart.series.begin(), chart.series.end(), [](const Series& series) {
     return std::any_of(series.y.begin(), series.y.end(), [](double y) { return y > 0; });
@@ -114,6 +125,7 @@ std::vector<Chart> bench_charts(const Json& results) {
   for (const Json& row : shown) kinds.insert(kind_of(row));
   for (const char* key :
        {"dtype", "input", "bits_rule", "hashes", "heads", "width", "batch", "device"}) {
+    if (std::string(key) == "batch" && !several_batches(shown)) continue;
     std::set<Json> values;
     for (const Json& row : shown)
       if (row.contains(key) && !row[key].is_null()) values.insert(row[key]);
@@ -127,7 +139,9 @@ std::vector<Chart> bench_charts(const Json& results) {
     return rows;
   };
 
-  const std::string suffix = join(", ", threads, threads == 1 ? " thread" : " threads");
+  const bool on_cpu = shown.empty() || shown[0].value("device", "cpu") == "cpu";
+  const std::string suffix =
+      on_cpu ? join(", ", threads, threads == 1 ? " thread" : " threads") : std::string(", GPU");
   const Axis time{kMilliseconds, Scale::kLog};
   const Json forward = rows_with("pass", "forward"), both = rows_with("pass", "forward+backward");
   std::vector<Chart> charts = {

@@ -1,9 +1,10 @@
 // The JSON that `yoso bench` writes, read back, and its charts.
 //
 //   {"program": "yoso bench attention", "version", "date", "command", "torch",
-//    "machine": {"cpu", "cores", "memory_gib", "simd"}, "results": [{...}, ...]}
+//    "machine": {"cpu", "cores", "memory_gib", "simd", "device"}, "results": [{...}, ...]}
 //
-// An object of results has kind (softmax, yoso), mode (sampled, expected, auto; null for softmax),
+// An object of results has kind (softmax, yoso), mode (sampled, expected, auto; of softmax null, or
+// the backend cudnn or flash),
 // device, dtype, input, tokens, heads, width, batch, threads, pass (forward, forward+backward),
 // median_ms, times_faster_than_sdpa (of the same dtype), times_faster_than_fastest_sdpa, peak_mib,
 // peak_total_mib, hashes, bits, relative_error, cosine, ... What was not measured is null.

@@ -133,8 +133,8 @@ TEST_F(CommandTest, CrossoverPrintsRowsOfTheTable) {
 }
 
 TEST_F(CommandTest, BenchRefusesBadOptions) {
-  EXPECT_EQ(message_of("bench attention --device cuda"),
-            "bench: --device is 'cuda', expected cpu: no other device has operators");
+  EXPECT_EQ(message_of("bench attention --device gpu"),
+            "--device is 'gpu', expected cpu, cuda or a GPU such as cuda:1");
   EXPECT_EQ(message_of("bench attention --bits 17"),
             "bench: --bits is '17', expected 1 to 16 or log2");
   EXPECT_THAT(message_of("bench attention --kinds foo"), HasSubstr("--kinds: foo not in"));
