@@ -7,20 +7,15 @@
 
 namespace yoso::cuda {
 
-// In shared memory. A phase ends when `arrivals` threads have arrived and what they copy is there.
-class Barrier {
+// In shared memory. One thread makes it and starts copies, all may wait.
+class CopyBarrier {
  public:
-  __device__ void make(int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address()), "r"(arrivals)
-                 : "memory");
+  __device__ void make() {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address()) : "memory");
   }
 
-  __device__ void arrive() {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory");
-  }
-
-  // Arrives and copies `bytes`, a multiple of 16, from and to boundaries of 16 bytes.
-  __device__ void arrive_with_copy(void* to, const void* from, uint32_t bytes) {
+  // `bytes` (a multiple of 16) from and to boundaries of 16 bytes. A phase ends with its copy.
+  __device__ void copy(void* to, const void* from, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()),
                  "r"(bytes)
                  : "memory");
@@ -53,6 +48,15 @@ class Barrier {
 // Makes the barriers of one thread known to the copy engine; before the block's first barrier.
 __device__ inline void publish_barriers() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+// Barrier `id` (1 to 15) of some warps of a block, `threads` in all: who gives something does not
+// wait for the others, who waits for all does.
+__device__ inline void give(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ inline void wait_for_all(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 }  // namespace yoso::cuda

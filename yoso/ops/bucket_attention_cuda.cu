@@ -285,7 +285,7 @@ template <int kWidth>
 __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Means m, int stages) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) unsigned char ring[];
-  __shared__ Barrier arrived[kMaxStages], done[kMaxStages];
+  __shared__ CopyBarrier arrived[kMaxStages];
   constexpr int kLanes = kWidth / 8;
   const int64_t head = blockIdx.x % m.query_heads;
   const auto [all_sequence, tile] = m.tiles[blockIdx.x / m.query_heads];
@@ -302,19 +302,19 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
   const unsigned char* table = static_cast<const unsigned char*>(m.tables) + segment * table_bytes;
 
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) {
-      arrived[s].make(1);
-      done[s].make(kRingThreads / kWarp);
-    }
+    for (int s = 0; s < stages; ++s) arrived[s].make();
     publish_barriers();
   }
   __syncthreads();
+  constexpr int kAll = kRingThreads + kWarp;
   if (threadIdx.x >= kRingThreads) {
-    for (int index = 0; threadIdx.x == kRingThreads && index < tables; ++index) {
+    for (int index = 0; index < tables; ++index) {
       const int stage = index % stages;
-      if (index >= stages) done[stage].wait(index / stages % 2 ^ 1);
-      arrived[stage].arrive_with_copy(ring + stage * table_bytes,
-                                      table + index * int64_t{table_bytes}, table_bytes);
+      if (index >= stages) wait_for_all(1 + stage, kAll);
+      if (threadIdx.x == kRingThreads) {
+        arrived[stage].copy(ring + stage * table_bytes, table + index * int64_t{table_bytes},
+                            table_bytes);
+      }
     }
     return;
   }
@@ -355,8 +355,7 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
       const auto v = Vec<BFloat16, 8>::load(entries + code * kWidth);
       add(sums[q], v);
     }
-    __syncwarp();
-    if (threadIdx.x % kWarp == 0) done[stage].arrive();
+    if (index + stages < tables) give(1 + stage, kAll);
   }
   with_element(m.a.out.dtype, [&]<class Out>() {
 #pragma unroll
