@@ -1,0 +1,167 @@
+// The training loop on a GPU.
+// SPDX-License-Identifier: Apache-2.0
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "yoso/core/check.h"
+#include "yoso/core/testing.h"
+#include "yoso/torch/load_cuda.h"
+#include "yoso/train/checkpoint.h"
+#include "yoso/train/evaluate.h"
+#include "yoso/train/loop.h"
+
+namespace yoso {
+namespace {
+
+class GpuEnvironment : public testing::Environment {
+  void SetUp() override {
+    if (!load_cuda().empty()) GTEST_SKIP() << "no GPU to test on: " << load_cuda();
+  }
+};
+const auto* const kGpuEnvironment = testing::AddGlobalTestEnvironment(new GpuEnvironment);
+
+const at::Device kGpu(at::kCUDA, 0);
+
+class Losses : public RunObserver {
+ public:
+  void on_step(const StepReport& report) override { of_steps.push_back(report.loss); }
+  void on_evaluation(const EvaluationReport& report, bool) override {
+    of_evaluations.push_back(report.loss);
+  }
+  std::vector<double> of_steps, of_evaluations;
+};
+
+class LoopOnGpuTest : public testing::Test {
+ protected:
+  // Everything that is random is on: dropout, hashes drawn anew in every forward, the order.
+  Recipe recipe(const std::string& out) const {
+    Recipe recipe = parse_recipe(R"(
+[task]
+name = "reversal"
+length = 24
+symbols = 8
+dev_size = 48
+test_size = 48
+[model]
+kind = "token_classifier"
+hidden = 64
+feed_forward = 64
+layers = 2
+dropout = 0.1
+[model.attention.yoso]
+mode = "sampled"
+[train]
+steps = 12
+batch_size = 16
+accumulate = 2
+learning_rate = 1e-2
+weight_decay = 0.01
+clip_norm = 1
+evaluate_every = 6
+checkpoint_every = 6
+evaluate_test = true
+threads = 1
+)",
+                                 "small");
+    recipe.train.out = folder_.path() / out;
+    return recipe;
+  }
+
+  static Losses run(const Recipe& recipe, at::Device device = kGpu) {
+    Losses losses;
+    EXPECT_EQ(train(recipe, {.device = device, .resume = true, .observer = &losses}),
+              Ending::kFinished);
+    return losses;
+  }
+
+  const TestFolder folder_;
+};
+
+TEST_F(LoopOnGpuTest, AnInterruptedRunHasTheSameLosses) {
+  const Losses whole = run(recipe("whole"));
+  Recipe parts = recipe("parts");
+  std::atomic<bool> stop = false;
+  class StopAfter : public RunObserver {
+   public:
+    explicit StopAfter(std::atomic<bool>& stop) : stop_(stop) {}
+    void on_step(const StepReport& report) override {
+      losses.push_back(report.loss);
+      if (report.step == 5) stop_ = true;
+    }
+    std::vector<double> losses;
+
+   private:
+    std::atomic<bool>& stop_;
+  } first(stop);
+  EXPECT_EQ(train(parts, {.device = kGpu, .stop = &stop, .observer = &first}),
+            Ending::kInterrupted);
+  const Losses second = run(parts);
+  std::vector<double> all = first.losses;
+  all.insert(all.end(), second.of_steps.begin(), second.of_steps.end());
+  EXPECT_EQ(all, whole.of_steps);
+  EXPECT_EQ(second.of_evaluations, whole.of_evaluations);
+}
+
+TEST_F(LoopOnGpuTest, CheckpointsGoOnWithTheOtherDevice) {
+  for (const at::Device first : {at::Device(at::kCPU), kGpu}) {
+    Recipe half = recipe(first.is_cpu() ? "from_cpu" : "from_gpu");
+    half.train.steps = 6;
+    half.train.evaluate_test = false;
+    run(half, first);
+    Recipe rest = half;
+    rest.train.steps = 12;
+    EXPECT_EQ(run(rest, first.is_cpu() ? kGpu : at::Device(at::kCPU)).of_steps.size(), 6u);
+  }
+}
+
+// The same weights, order and hashes; without dropout, whose draws differ. Sums are float in
+// another order: relative 1e-6 a step, amplified by the optimizer, which divides by small moments.
+TEST_F(LoopOnGpuTest, LossesAreNearThoseOfTheCpu) {
+  Recipe on_cpu = recipe("cpu"), on_gpu = recipe("gpu");
+  for (Recipe* r : {&on_cpu, &on_gpu}) {
+    r->model.encoder.dropout = 0;
+    r->model.encoder.attention.yoso.mode = Mode::kExpected;
+    r->train.learning_rate = 1e-3;
+  }
+  const Losses cpu = run(on_cpu, at::kCPU), gpu = run(on_gpu);
+  for (size_t i = 0; i < cpu.of_steps.size(); ++i)
+    EXPECT_NEAR(gpu.of_steps[i], cpu.of_steps[i], 1e-3 * cpu.of_steps[i]) << "step " << i + 1;
+  on_gpu.train.out = folder_.path() / "bfloat16";
+  on_gpu.train.mixed_precision = Precision::kBFloat16;
+  const Losses narrow = run(on_gpu);
+  for (size_t i = 0; i < cpu.of_steps.size(); ++i)
+    EXPECT_NEAR(narrow.of_steps[i], cpu.of_steps[i], 0.03 * cpu.of_steps[i]) << "step " << i + 1;
+}
+
+TEST_F(LoopOnGpuTest, RecomputedBlocksHaveTheSameLosses) {
+  for (const Precision precision : {Precision::kNone, Precision::kBFloat16}) {
+    Recipe plain = recipe(join("plain", static_cast<int>(precision)));
+    Recipe again = recipe(join("again", static_cast<int>(precision)));
+    again.model.activation_checkpointing = true;
+    plain.train.mixed_precision = again.train.mixed_precision = precision;
+    EXPECT_EQ(run(plain).of_steps, run(again).of_steps);
+  }
+}
+
+TEST_F(LoopOnGpuTest, MemoryThatIsShortIsNamed) {
+  // 2^14 sequences of 24 tokens, 2^20 columns of float each: 1.5 TiB in the middle of a block.
+  Recipe large = recipe("large");
+  large.train.batch_size = 1 << 14;
+  large.train.accumulate = 1;
+  large.model.encoder.feed_forward = 1 << 20;
+  try {
+    train(large, {.device = kGpu});
+    FAIL() << "it fits";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "GPU memory: a step of this run does not fit, expected it to; lower "
+              "train.batch_size and raise train.accumulate, or set "
+              "model.activation_checkpointing = true");
+  }
+}
+
+}  // namespace
+}  // namespace yoso
