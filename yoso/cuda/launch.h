@@ -19,13 +19,19 @@ inline void throw_if_failed(const char* what, cudaError_t error) {
   }
 }
 
-// Whether the current device copies whole blocks by itself (bulk_copy.h): sm_90 and later.
-inline bool has_bulk_copy() {
-  int device = 0, major = 0;
+inline int64_t device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   throw_if_failed("cudaGetDevice", cudaGetDevice(&device));
-  throw_if_failed("cudaDeviceGetAttribute",
-                  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  return major >= 9;
+  throw_if_failed("cudaDeviceGetAttribute", cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
+// Whether the current device copies whole blocks by itself (bulk_copy.h): sm_90 and later.
+inline bool has_bulk_copy() { return device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
+
+// Shared memory that one block may have on the current device.
+inline int64_t max_shared_bytes() {
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -276,7 +276,7 @@ __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
 // The same from shared memory, for tables of bfloat16 that fit there: a block takes as many queries
 // as its registers hold, and the tables of the hashes pass through a ring.
 constexpr int kRingThreads = 512, kQueriesPerTeam = 8, kMaxStages = 4;  // and a warp that copies
-constexpr int64_t kRingBytes = 160 * 1024;
+constexpr int64_t kRingReserve = 4 * 1024;  // of shared memory, for all but the ring
 
 template <int kWidth>
 constexpr int kRingQueries = kRingThreads * 8 / kWidth* kQueriesPerTeam;  // of a block
@@ -328,8 +328,8 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
                      (reinterpret_cast<uintptr_t>(codes) | m.a.query_codes.row_stride) % 8 == 0;
   // The codes of this team's queries; those of masked queries may be anything.
   const uint64_t code_mask = 0x0101010101010101ull * static_cast<uint64_t>(m.buckets - 1);
-  const auto load_codes = [&](int index) {
-    const uint8_t* from = codes + index % hashes * m.a.query_codes.row_stride;
+  const auto load_codes = [&](int hash) {
+    const uint8_t* from = codes + hash * m.a.query_codes.row_stride;
     uint64_t word = 0;
     if (whole) {
       word = *reinterpret_cast<const uint64_t*>(from);
@@ -343,12 +343,14 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
 
   float sums[kQueriesPerTeam][8] = {};
   uint64_t next = load_codes(0);
+  int stage = 0, next_hash = 0;
+  uint32_t phase = 0;
   for (int index = 0; index < tables; ++index) {
     const uint64_t word = next;
-    if (index + 1 < tables) next = load_codes(index + 1);
-    const int stage = index % stages;
+    next_hash = next_hash + 1 < hashes ? next_hash + 1 : 0;
+    next = load_codes(next_hash);  // of the first hash again after the last one
     const auto* entries = reinterpret_cast<const BFloat16*>(ring + stage * table_bytes) + lane * 8;
-    arrived[stage].wait(index / stages % 2);
+    arrived[stage].wait(phase);
 #pragma unroll
     for (int q = 0; q < kQueriesPerTeam; ++q) {
       const uint32_t code = static_cast<uint32_t>(word >> (8 * q)) & 0xff;
@@ -356,6 +358,10 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
       add(sums[q], v);
     }
     if (index + stages < tables) give(1 + stage, kAll);
+    if (++stage == stages) {
+      stage = 0;
+      phase ^= 1;
+    }
   }
   with_element(m.a.out.dtype, [&]<class Out>() {
 #pragma unroll
@@ -398,9 +404,11 @@ void run(const BucketAttention& a, Stream& stream) {
   const Tiles key_tiles = key_side.tiles(kSlotsPerBlock);
   // The ring wants wide loads, small tables and the copy engine.
   const int64_t table_bytes = buckets * a.values.cols * 2;
+  const int stages = static_cast<int>(
+      std::min<int64_t>(kMaxStages, (max_shared_bytes() - kRingReserve) / table_bytes));
   const bool by_ring = std::is_same_v<T, BFloat16> && kSize > 1 && a.code_bits <= 8 &&
                        (a.values.cols == 32 || a.values.cols == 64 || a.values.cols == 128) &&
-                       table_bytes % 128 == 0 && has_bulk_copy();
+                       table_bytes % 128 == 0 && has_bulk_copy() && stages >= 2;
   const int64_t ring_queries = kRingThreads * 8 / a.values.cols * kQueriesPerTeam;
   const Tiles query_tiles = query_side.tiles(by_ring ? ring_queries : kThreads / means.lanes);
 
@@ -440,8 +448,6 @@ void run(const BucketAttention& a, Stream& stream) {
       means.query_heads = key_heads == 0 ? query_heads : wave_units * means.queries_per_key;
       const int64_t queries = means.tiles.total * means.query_heads;
       if (by_ring) {
-        const int stages =
-            static_cast<int>(std::min<int64_t>(kMaxStages, kRingBytes / table_bytes));
         auto* kernel = a.values.cols == 32   ? mean_from_shared<32>
                        : a.values.cols == 64 ? mean_from_shared<64>
                                              : mean_from_shared<128>;
