@@ -46,35 +46,4 @@ __device__ inline uint32_t pack(float low, float high) {
   return packed;
 }
 
-// Four 8 x 8 matrices of 16-bit numbers from shared memory, transposed: lane l names the row l % 8
-// of matrix l / 8 (16 bytes) and gets of matrix i, as x[i], the elements (2t, g) and (2t + 1, g).
-__device__ inline void load_transposed(uint32_t (&x)[4], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
-               : "memory");
-}
-
-// The same without turning: elements (g, 2t) and (g, 2t + 1).
-__device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
-               : "memory");
-}
-
-// 16 bytes from global to shared memory, without waiting; wait_for_copies<n>() waits until at most
-// the n newest groups are under way.
-__device__ inline void copy_async(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from)
-               : "memory");
-}
-__device__ inline void end_copy_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kUnderWay>
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kUnderWay) : "memory");
-}
-
 }  // namespace yoso::cuda

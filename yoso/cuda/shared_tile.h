@@ -26,6 +26,12 @@ __device__ inline void copy_async(uint32_t to, const void* from, bool there) {
   }
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// Copies in groups: waits until at most the kUnderWay newest groups are not there yet.
+__device__ inline void end_copy_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kUnderWay>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kUnderWay) : "memory");
+}
 
 // Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. Lane l gets elements 2 (l % 4) and
 // the next one of row l / 4 of each matrix.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "yoso/cuda/mma.h"
+#include "yoso/cuda/shared_tile.h"
 #include "yoso/ops/bucket_products.h"
 
 namespace yoso::cuda {
@@ -43,11 +44,9 @@ __device__ inline void stage_rows(const Matrix<T>& m, const uint32_t* order, int
   constexpr int kChunks = kColumns / 8, kAtOnce = kWarp / kChunks;
   const int lane = threadIdx.x % kWarp, c = lane % kChunks * 8;
   for (int r = lane / kChunks; r < (count + 15) / 16 * 16; r += kAtOnce) {
-    if (r < count) {
-      copy_async(&to[r][c], m.data + order[first + r] * m.stride + (column + c));
-    } else {
-      *reinterpret_cast<uint4*>(&to[r][c]) = uint4{0, 0, 0, 0};
-    }
+    const bool there = r < count;
+    const T* from = there ? m.data + order[first + r] * m.stride + (column + c) : m.data;
+    copy_async<16>(shared_address(&to[r][c]), from, there);
   }
 }
 
@@ -159,7 +158,9 @@ __device__ void multiply_side(const View<T>& own, const View<T>& other, int buck
 #pragma unroll
         for (int j = 0; j < kWidth / 16; ++j) {
           uint32_t b[4];
-          load_transposed(b, &memory.rows[k + lane / 8 % 2 * 8 + lane % 8][16 * j + lane / 16 * 8]);
+          load_transposed(
+              shared_address(&memory.rows[k + lane / 8 % 2 * 8 + lane % 8][16 * j + lane / 16 * 8]),
+              b);
           mma<T>(sums[2 * j], weights, b[0], b[1]);
           mma<T>(sums[2 * j + 1], weights, b[2], b[3]);
         }
@@ -254,12 +255,15 @@ __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
         uint32_t a[kRowTiles][4];
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
-          load_transposed(a[i], &from.rows[lane / 16 * 8 + lane % 8][16 * i + lane / 8 % 2 * 8]);
+          load_transposed(
+              shared_address(&from.rows[lane / 16 * 8 + lane % 8][16 * i + lane / 8 % 2 * 8]),
+              a[i]);
         }
 #pragma unroll
         for (int j = 0; j < kColumnTiles; j += 2) {
           uint32_t b[4];
-          load_transposed(b, &from.factors[lane / 8 % 2 * 8 + lane % 8][8 * j + lane / 16 * 8]);
+          load_transposed(
+              shared_address(&from.factors[lane / 8 % 2 * 8 + lane % 8][8 * j + lane / 16 * 8]), b);
 #pragma unroll
           for (int i = 0; i < kRowTiles; ++i) {
             mma<T>(sums[i][j], a[i], b[0], b[1]);
@@ -298,7 +302,9 @@ __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
 #pragma unroll
       for (int step = 0; step < kWidth / 16; ++step) {
         uint32_t a[4];
-        load_matrices(a, &memory.stages[buffer].factors[lane % 16][16 * step + lane / 16 * 8]);
+        load_matrices(
+            shared_address(&memory.stages[buffer].factors[lane % 16][16 * step + lane / 16 * 8]),
+            a);
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
