@@ -136,12 +136,16 @@ at::ScalarType accumulation_type(const Tensor& x) {
 // mask [B, N] or [total] spread over heads and width.
 Tensor unreal(const Tensor& mask) { return mask.logical_not().unsqueeze(-1).unsqueeze(-1); }
 
-// The gradient of raw rows from that of unit rows, which it overwrites; 0 in masked rows, which may
-// hold anything.
-Tensor raw_gradient(const Tensor& x, const Tensor& scale, Tensor unit_grad, const Tensor& mask) {
-  ops::unit_rows_grad_(x, scale, scale, unit_grad);
-  if (mask.defined()) unit_grad.masked_fill_(unreal(mask), 0);
-  return unit_grad.to(x.scalar_type());
+// The gradient of raw rows from that of unit rows, which it may overwrite; 0 in masked rows, which
+// may hold anything.
+Tensor raw_gradient(const Tensor& x, const Tensor& scale, Tensor grad, const Tensor& mask) {
+  if (grad.scalar_type() == x.scalar_type()) {
+    ops::unit_rows_grad_(x, scale, scale, grad);
+  } else {
+    grad = ops::unit_rows_grad(x, scale, scale, grad, x.scalar_type());
+  }
+  if (mask.defined()) grad.masked_fill_(unreal(mask), 0);
+  return grad;
 }
 
 // Keeps for the backward: the raw inputs, the codes when sampled, the result and its row scales.
@@ -169,8 +173,11 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
                                     options.code_bits, sides, type);
     }
     if (options.normalize_output) {
-      out_scale = ops::unit_rows_(out);
-      out = out.to(value.scalar_type());
+      if (type == value.scalar_type()) {
+        out_scale = ops::unit_rows_(out);
+      } else {
+        std::tie(out, out_scale) = ops::unit_rows(out, value.scalar_type());
+      }
     }
     ctx->saved_data["code_bits"] = options.code_bits;
     ctx->saved_data["true_gradient"] = options.gradient == Gradient::kTrue;
@@ -194,7 +201,8 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
     const bool need_query_or_key = ctx->needs_input_grad(0) || ctx->needs_input_grad(1);
 
     const Tensor out_grad =
-        out.defined() ? ops::unit_rows_grad(out, {}, out_scale, grads[0]) : grads[0];
+        out.defined() ? ops::unit_rows_grad(out, {}, out_scale, grads[0], out_scale.scalar_type())
+                      : grads[0];
     Tensor query_grad, key_grad, value_grad, query_scale, key_scale;
     if (need_query_or_key || !query_codes.defined()) {
       query_scale = ops::row_scales(query);

@@ -107,9 +107,11 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
               optional(sides.query_offsets), optional(sides.key_offsets));
 }
 
-std::tuple<Tensor, Tensor> unit_rows(const Tensor& x) {
-  static const auto op = find<std::tuple<Tensor, Tensor>(const Tensor&)>("yoso::unit_rows");
-  return call(op, x);
+std::tuple<Tensor, Tensor> unit_rows(const Tensor& x, at::ScalarType dtype) {
+  static const auto op =
+      find<std::tuple<Tensor, Tensor>(const Tensor&, std::optional<at::ScalarType>)>(
+          "yoso::unit_rows");
+  return call(op, x, dtype);
 }
 
 Tensor unit_rows_(Tensor& x) {
@@ -123,11 +125,11 @@ Tensor row_scales(const Tensor& x) {
 }
 
 Tensor unit_rows_grad(const Tensor& x, const Tensor& x_scale, const Tensor& scale,
-                      const Tensor& y_grad) {
+                      const Tensor& y_grad, at::ScalarType dtype) {
   static const auto op =
-      find<Tensor(const Tensor&, const OptionalTensor&, const Tensor&, const Tensor&)>(
-          "yoso::unit_rows_grad");
-  return call(op, x, optional(x_scale), scale, y_grad);
+      find<Tensor(const Tensor&, const OptionalTensor&, const Tensor&, const Tensor&,
+                  std::optional<at::ScalarType>)>("yoso::unit_rows_grad");
+  return call(op, x, optional(x_scale), scale, y_grad, dtype);
 }
 
 void unit_rows_grad_(const Tensor& x, const Tensor& x_scale, const Tensor& scale, Tensor& y_grad) {

@@ -43,12 +43,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expected_attention_grad(
     const at::Tensor& key_scale, const at::Tensor& values, const at::Tensor& out_grad,
     double code_bits, Gradient gradient, const Sides& sides);
 
-std::tuple<at::Tensor, at::Tensor> unit_rows(const at::Tensor& x);  // y, scale
-at::Tensor unit_rows_(at::Tensor& x);                               // scale; x becomes y
-at::Tensor row_scales(const at::Tensor& x);                         // scale
+std::tuple<at::Tensor, at::Tensor> unit_rows(const at::Tensor& x,
+                                             at::ScalarType dtype);  // y, scale
+at::Tensor unit_rows_(at::Tensor& x);                                // scale; x becomes y
+at::Tensor row_scales(const at::Tensor& x);                          // scale
 
 at::Tensor unit_rows_grad(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& scale,
-                          const at::Tensor& y_grad);
+                          const at::Tensor& y_grad, at::ScalarType dtype);
 void unit_rows_grad_(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& scale,
                      at::Tensor& y_grad);  // y_grad becomes x_grad
 

@@ -43,11 +43,15 @@ STABLE_TORCH_LIBRARY(yoso, m) {
       "Tensor? query_offsets=None, Tensor? key_offsets=None) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 
-  // unit_rows_ overwrites x; row_scales leaves it alone and gives only the scales.
-  m.def("unit_rows(Tensor x) -> (Tensor y, Tensor scale)");
+  // dtype: the type of y; None: that of x. unit_rows_ overwrites x; row_scales leaves it alone and
+  // gives only the scales.
+  m.def("unit_rows(Tensor x, ScalarType? dtype=None) -> (Tensor y, Tensor scale)");
   m.def("unit_rows_(Tensor(a!) x) -> Tensor scale");
   m.def("row_scales(Tensor x) -> Tensor scale");
-  // x_scale: None when x holds the unit rows themselves. unit_rows_grad_ overwrites y_grad.
-  m.def("unit_rows_grad(Tensor x, Tensor? x_scale, Tensor scale, Tensor y_grad) -> Tensor");
+  // x_scale: None when x holds the unit rows themselves. dtype: the type of the result; None:
+  // float, or double for double x. unit_rows_grad_ overwrites y_grad.
+  m.def(
+      "unit_rows_grad(Tensor x, Tensor? x_scale, Tensor scale, Tensor y_grad, "
+      "ScalarType? dtype=None) -> Tensor");
   m.def("unit_rows_grad_(Tensor x, Tensor? x_scale, Tensor scale, Tensor(a!) y_grad) -> ()");
 }

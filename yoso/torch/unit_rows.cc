@@ -16,11 +16,12 @@ Tensor empty_scale(const Tensor& like, const ConstArray& x) {
 }
 
 template <auto kRun>
-std::tuple<Tensor, Tensor> unit_rows(const Tensor& x) {
+std::tuple<Tensor, Tensor> unit_rows(const Tensor& x, std::optional<ScalarType> dtype) {
   Arguments args(UnitRows::kName);
   UnitRows a;
   a.x = args.input("x", x, Layout::kTokens);
-  Tensor y = empty_tokens(x, a.x.batch, a.x.rows, a.x.heads, a.x.cols, x.scalar_type());
+  Tensor y =
+      empty_tokens(x, a.x.batch, a.x.rows, a.x.heads, a.x.cols, dtype.value_or(x.scalar_type()));
   Tensor scale = empty_scale(x, a.x);
   a.y = args.output("y", y, Layout::kTokens);
   a.scale = args.output("scale", scale, Layout::kCodes);
@@ -51,14 +52,15 @@ Tensor row_scales(const Tensor& x) {
 
 template <auto kRun>
 Tensor unit_rows_grad(const Tensor& x, const std::optional<Tensor>& x_scale, const Tensor& scale,
-                      const Tensor& y_grad) {
+                      const Tensor& y_grad, std::optional<ScalarType> dtype) {
   Arguments args(UnitRowsGrad::kName);
   UnitRowsGrad a;
   a.x = args.input("x", x, Layout::kTokens);
   a.x_scale = args.input("x_scale", x_scale, Layout::kCodes);
   a.scale = args.input("scale", scale, Layout::kCodes);
   a.y_grad = args.input("y_grad", y_grad, Layout::kTokens);
-  Tensor x_grad = empty_tokens(x, a.x.batch, a.x.rows, a.x.heads, a.x.cols, accumulation_type(x));
+  Tensor x_grad = empty_tokens(x, a.x.batch, a.x.rows, a.x.heads, a.x.cols,
+                               dtype.value_or(accumulation_type(x)));
   a.x_grad = args.output("x_grad", x_grad, Layout::kTokens);
   Runner<kRun> run(x);
   run(a);
