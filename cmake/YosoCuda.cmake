@@ -1,8 +1,16 @@
-# nvcc and the architectures that GPU code is built for. A GPU of another one is refused by name.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 90a-real)
-endif()
+# nvcc, and the architectures that GPU code is built for (the preset gpus names all).
+set(YOSO_CUDA_ARCHITECTURES "" CACHE STRING
+    "CMake's list of architectures; empty: of this machine's GPUs, or sm_90a where it has none")
 enable_language(CUDA)
+set(architectures "${YOSO_CUDA_ARCHITECTURES}")
+if(architectures STREQUAL "")
+  # sm_90a is sm_90 with what later GPUs do not have.
+  string(REPLACE "90-real" "90a-real" architectures "${CMAKE_CUDA_ARCHITECTURES_NATIVE}")
+endif()
+if(architectures STREQUAL "")
+  set(architectures 90a-real)
+endif()
+set(CMAKE_CUDA_ARCHITECTURES ${architectures})
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.0)
   message(FATAL_ERROR "nvcc is ${CMAKE_CUDA_COMPILER_VERSION}, expected 13.0 or newer; "
                       "-DYOSO_CUDA=OFF builds without a GPU")

@@ -21,5 +21,6 @@ install(DIRECTORY yoso/core yoso/cpu yoso/cuda yoso/ops DESTINATION ${CMAKE_INST
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/yoso)
 install(EXPORT yoso NAMESPACE yoso:: FILE yosoTargets.cmake DESTINATION ${package_dir})
 write_basic_package_version_file(yosoConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES cmake/yosoConfig.cmake ${PROJECT_BINARY_DIR}/yosoConfigVersion.cmake
+configure_file(cmake/yosoConfig.cmake.in yosoConfig.cmake @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/yosoConfig.cmake ${PROJECT_BINARY_DIR}/yosoConfigVersion.cmake
         DESTINATION ${package_dir})

@@ -2,7 +2,7 @@
 # reference), hash_cpu.cc, hash_cuda.cu, hash_test.cc, hash_bench.cc. A missing file stops the
 # configure step.
 function(yoso_add_op name)
-  foreach(role .h .cc _cpu.cc _test.cc _bench.cc)
+  foreach(role .h .cc _cpu.cc _cuda.cu _test.cc _bench.cc)
     if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}${role})
       message(FATAL_ERROR "operator ${name}: ${CMAKE_CURRENT_SOURCE_DIR}/${name}${role} is missing")
     endif()
@@ -10,7 +10,7 @@ function(yoso_add_op name)
   target_sources(yoso_ops PRIVATE ${name}.cc ${name}_cpu.cc)
   yoso_add_test(${name}_test yoso::ops)
   yoso_sweep_simd_levels(${name}_test)
-  if(YOSO_CUDA AND EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}_cuda.cu)
+  if(YOSO_CUDA)
     target_sources(yoso_ops PRIVATE ${name}_cuda.cu)
     yoso_add_cuda_test(${name})
   endif()
