@@ -57,6 +57,14 @@ Json number_or_null(std::optional<double> value) {
   return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
 }
 
+// Peak memory beyond inputs, output and gradients, for a token of a head; known on a GPU alone.
+std::optional<double> extra_bytes_per_row(const BenchCase& c, const std::optional<Times>& times) {
+  if (!times || !c.device.is_cuda()) return {};
+  const int64_t results = c.with_backward() ? 4 : 1, size = c.dtype == "float32" ? 4 : 2;
+  return times->peak_mib * (1 << 20) / static_cast<double>(c.batch * c.tokens * c.heads) -
+         static_cast<double>(results * c.width * size);
+}
+
 class GridRun {
  public:
   GridRun(const BenchGrid& grid, std::ostream& out, std::ostream& log)
@@ -223,6 +231,7 @@ class GridRun {
                 {"times_per_doubling", number_or_null(doubling)},
                 {"peak_mib", of_times(&Times::peak_mib)},
                 {"peak_total_mib", of_times(&Times::peak_total_mib)},
+                {"extra_bytes_per_row", number_or_null(extra_bytes_per_row(c, times))},
                 {"relative_error", error ? number_or_null(error->relative_error) : Json(nullptr)},
                 {"cosine", error ? number_or_null(error->cosine) : Json(nullptr)}};
     print_row(row);

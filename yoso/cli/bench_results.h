@@ -4,10 +4,10 @@
 //    "machine": {"cpu", "cores", "memory_gib", "simd", "device"}, "results": [{...}, ...]}
 //
 // An object of results has kind (softmax, yoso), mode (sampled, expected, auto; of softmax null, or
-// the backend cudnn or flash),
-// device, dtype, input, tokens, heads, width, batch, threads, pass (forward, forward+backward),
-// median_ms, times_faster_than_sdpa (of the same dtype), times_faster_than_fastest_sdpa, peak_mib,
-// peak_total_mib, hashes, bits, relative_error, cosine, ... What was not measured is null.
+// its backend cudnn or flash), device, dtype, input, tokens, heads, width, batch, threads, pass
+// (forward, forward+backward), median_ms, times_faster_than_sdpa (of the same dtype),
+// times_faster_than_fastest_sdpa, peak_mib, peak_total_mib, extra_bytes_per_row (on a GPU: beyond
+// inputs and results), hashes, bits, relative_error, cosine, ... What was not measured is null.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

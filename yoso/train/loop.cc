@@ -4,7 +4,6 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <sys/resource.h>
-#include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adamw.h>
 
 #include <chrono>
@@ -55,6 +54,16 @@ std::unique_ptr<torch::optim::AdamW> make_optimizer(const TrainConfig& train, co
   groups.push_back(group(std::move(vectors), 0));
   if (model.device().is_cuda()) return std::make_unique<FusedAdamW>(std::move(groups), options);
   return std::make_unique<torch::optim::AdamW>(std::move(groups), options);
+}
+
+// Scales all gradients so that their norm together is at most `most`. torch's clip_grad_norm_ does
+// so with launches for every tensor, and waits for the GPU to return the norm.
+void clip_gradients(const Model& model, double most) {
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& parameter : model.parameters())
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  const at::Tensor norm = at::stack(at::_foreach_norm(gradients, 2)).norm();
+  at::_foreach_mul_(gradients, (most / (norm + 1e-6)).clamp_max(1));
 }
 
 // The tables that a run cannot change on its way.
@@ -184,8 +193,7 @@ class Run {
     if (!std::isfinite(loss))
       fail("loss is ", loss, " at step ", state_.step + 1,
            ", expected a finite number; a lower train.learning_rate or train.clip_norm may help");
-    if (train_.clip_norm > 0)
-      torch::nn::utils::clip_grad_norm_(model_->parameters(), train_.clip_norm);
+    if (train_.clip_norm > 0) clip_gradients(*model_, train_.clip_norm);
     const double rate = learning_rate(train_, state_.step);
     for (auto& group : optimizer_->param_groups()) group.options().set_lr(rate);
     optimizer_->step();
