@@ -456,8 +456,8 @@ class Side {
     side_.cotangent_stride = cotangent_.stride();
     if (scale.data != nullptr) {
       const T* from = scale.row<T>(rows.batch(), head, 0);
-      if (rows.all().mask == nullptr) {
-        side_.scale = from + rows.all().begin;
+      if (rows.is_run()) {
+        side_.scale = from + rows.first();
       } else {
         scale_ = Buffer<T>(rows.count());
         for (int64_t r = 0; r < rows.count(); ++r) scale_[r] = from[rows[r]];
@@ -467,7 +467,7 @@ class Side {
     const int64_t width = padded_width<T>(grad.cols);
     in_place_ = is_packed<T>(grad, rows);
     if (in_place_) {
-      side_.grad = grad.row<T>(rows.batch(), head, rows.all().begin);
+      side_.grad = grad.row<T>(rows.batch(), head, rows.first());
       side_.grad_stride = grad.row_stride;
     } else {
       grad_ = Buffer<T>(rows.count() * width);

@@ -54,7 +54,7 @@ void for_row_blocks(int64_t rows, int64_t rows_per_block, const Body& body) {
 template <class T>
 bool is_packed(const ConstArray& array, const RealRows& rows) {
   return array.dtype == DTypeOf<T>::value && array.cols == padded_width<T>(array.cols) &&
-         array.row_stride == array.cols && rows.all().mask == nullptr;
+         array.row_stride == array.cols && rows.is_run();
 }
 
 // The real rows of one head of `array`, readable as T: [count][stride].
@@ -64,7 +64,7 @@ class PackedRows {
   PackedRows(const ConstArray& array, int64_t head, const RealRows& rows)
       : stride_(padded_width<T>(array.cols)) {
     if (is_packed<T>(array, rows)) {
-      data_ = array.row<T>(rows.batch(), head, rows.all().begin);
+      data_ = array.row<T>(rows.batch(), head, rows.first());
       return;
     }
     buffer_ = Buffer<T>(rows.count() * stride_);
@@ -93,8 +93,8 @@ class PackedCodes {
  public:
   PackedCodes(const ConstArray& codes, int64_t head, const RealRows& rows)
       : stride_(codes.row_stride), data_(codes.row<Code>(rows.batch(), head, 0)) {
-    if (rows.all().mask == nullptr) {
-      data_ += rows.all().begin;
+    if (rows.is_run()) {
+      data_ += rows.first();
       return;
     }
     buffer_ = Buffer<Code>(codes.rows * rows.count());

@@ -15,26 +15,33 @@ namespace yoso::cpu {
 class RealRows {
  public:
   // `rows` is the row extent of the side's arrays.
-  RealRows(const Rows& side, int64_t b, int64_t rows) : sequence_(sequence(side, b, rows)) {
+  RealRows(const Rows& side, int64_t b, int64_t rows)
+      : sequence_(sequence(side, b, rows)), first_(0), count_(sequence_.rows) {
     if (sequence_.mask == nullptr) return;
     for (int64_t i = 0; i < sequence_.rows; ++i) {
       if (sequence_.mask[i]) real_.push_back(i);
     }
+    count_ = static_cast<int64_t>(real_.size());
+    first_ = real_.empty() ? 0 : real_.front();
+    // A sequence with padding is a run; it needs no list.
+    if (real_.empty() || real_.back() - first_ + 1 == count_) real_ = {};
   }
 
   int64_t batch() const { return sequence_.batch; }
-  int64_t count() const {
-    return sequence_.mask ? static_cast<int64_t>(real_.size()) : sequence_.rows;
-  }
+  int64_t count() const { return count_; }
+  // Whether the real rows follow each other: then they are rows first() to first() + count() - 1.
+  bool is_run() const { return real_.empty(); }
+  int64_t first() const { return sequence_.begin + first_; }
   // Where real row r stands in the side's arrays.
   int64_t operator[](int64_t r) const {
-    return sequence_.begin + (sequence_.mask ? real_[static_cast<size_t>(r)] : r);
+    return is_run() ? first() + r : sequence_.begin + real_[static_cast<size_t>(r)];
   }
   const Sequence& all() const { return sequence_; }
 
  private:
   Sequence sequence_;
-  std::vector<int64_t> real_;  // empty without a mask
+  int64_t first_, count_;
+  std::vector<int64_t> real_;  // empty for a run
 };
 
 // The real rows of every sequence of a side.
