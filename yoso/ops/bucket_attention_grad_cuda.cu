@@ -351,7 +351,7 @@ class Run {
                            is_aligned(a.out_grad);
       const bool one_width =
           p_.width == p_.value_width && (p_.width == 32 || p_.width == 64 || p_.width == 128);
-      by_mma_ = surrogate() && aligned && one_width && a.code_bits <= 8;
+      by_mma_ = surrogate() && aligned && one_width && a.code_bits <= kMmaBits;
     }
     // Where both ways are the same work: at the harmonic mean of D and V.
     p_.large_from = by_mma_ ? kMmaLargeFrom

@@ -219,6 +219,8 @@ const Shape kShapes[] = {
     {1, 2, 1, 333, 334, 2, 8, 32, 32, kRowsFirst, kRandom, kIdentical},
     {1, 2, 1, 200, 201, 2, 8, 64, 64, kRowsFirst, kTail, kIdentical},
     {1, 1, 1, 130, 127, 2, 8, 128, 128, kDense, kRandom, kIdentical},
+    {1, 2, 2, 300, 301, 4, 9, 32, 32, kRowsFirst, kTail, kClusters},
+    {1, 1, 1, 300, 301, 2, 12, 64, 64, kDense, kRandom, kIdentical},
     {1, 4, 2, 107, 130, 4, 5, 64, 64, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}},
     // Grouped heads.
     {2, 4, 2, 7, 9, 4, 2, 8, 9, kRowsFirst, kRandom},

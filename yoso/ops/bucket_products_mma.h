@@ -15,6 +15,7 @@ using Part = std::conditional_t<std::is_same_v<T, BFloat16>, BFloat16, float>;
 constexpr int kMmaThreads = 128, kMmaWarps = kMmaThreads / kWarp;
 constexpr int kStagedRows = 48;  // of a small bucket, in the memory of a warp
 constexpr int kMmaLargeFrom = 48;
+constexpr int64_t kMmaBits = 12;  // T at most: warps look at every bucket, the empty ones too
 
 // One half of one segment: everything a bucket's work needs, found once.
 template <class T>

@@ -148,6 +148,14 @@ Tensor raw_gradient(const Tensor& x, const Tensor& scale, Tensor grad, const Ten
   return grad;
 }
 
+// What sums that are normalised, and gradients on their way back through that, are kept in: float
+// for 16 bits, since half may overflow before it is normalised. bfloat16 has float's range, and on
+// a GPU half the bytes are half the time.
+at::ScalarType intermediate_type(const Tensor& value) {
+  const bool narrow = value.is_cuda() && value.scalar_type() == at::kBFloat16;
+  return narrow ? at::kBFloat16 : accumulation_type(value);
+}
+
 // Keeps for the backward: the raw inputs, the codes when sampled, the result and its row scales.
 // Unit copies of queries and keys never exist; operators multiply by row scales on the fly.
 class YosoFunction : public torch::autograd::Function<YosoFunction> {
@@ -155,9 +163,8 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
   // `options` with mode and seed resolved.
   static Tensor forward(AutogradContext* ctx, const Tensor& query, const Tensor& key,
                         const Tensor& value, const ops::Sides& sides, const YosoOptions& options) {
-    // Half sums may overflow before they are normalised, so normalised rows are summed in float.
     const at::ScalarType type =
-        options.normalize_output ? accumulation_type(value) : value.scalar_type();
+        options.normalize_output ? intermediate_type(value) : value.scalar_type();
     Tensor out, out_scale, query_codes, key_codes;
     if (options.mode == Mode::kSampled) {
       const int64_t code_bits = static_cast<int64_t>(options.code_bits);
@@ -201,7 +208,7 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
     const bool need_query_or_key = ctx->needs_input_grad(0) || ctx->needs_input_grad(1);
 
     const Tensor out_grad =
-        out.defined() ? ops::unit_rows_grad(out, {}, out_scale, grads[0], out_scale.scalar_type())
+        out.defined() ? ops::unit_rows_grad(out, {}, out_scale, grads[0], intermediate_type(value))
                       : grads[0];
     Tensor query_grad, key_grad, value_grad, query_scale, key_scale;
     if (need_query_or_key || !query_codes.defined()) {
