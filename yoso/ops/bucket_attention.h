@@ -43,6 +43,6 @@ void bucket_attention(const BucketAttention& a);
 namespace cuda {
 class Stream;  // yoso/cuda/stream.h
 void bucket_attention(const BucketAttention& a, Stream& stream);
-}
+}  // namespace cuda
 
 }  // namespace yoso

@@ -58,6 +58,6 @@ void bucket_attention_grad(const BucketAttentionGrad& a);
 namespace cuda {
 class Stream;  // yoso/cuda/stream.h
 void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream);
-}
+}  // namespace cuda
 
 }  // namespace yoso

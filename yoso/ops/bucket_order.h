@@ -23,14 +23,14 @@ struct Wave {
 // the codes alone; their order in it is a matter of their places in the sequence.
 struct BucketOrder {
   Wave wave;
-  int64_t buckets = 0;      // 2^T
-  int64_t wave_rows = 0;    // of all sequences of the wave, masked ones too
-  int64_t first_row = 0;    // of the wave's first sequence, among all of the side
-  int64_t row_extent = 0;   // padded: rows of a sequence
+  int64_t buckets = 0;               // 2^T
+  int64_t wave_rows = 0;             // of all sequences of the wave, masked ones too
+  int64_t first_row = 0;             // of the wave's first sequence, among all of the side
+  int64_t row_extent = 0;            // padded: rows of a sequence
   const int64_t* offsets = nullptr;  // ragged: where sequences begin, on the GPU
-  uint32_t* rows = nullptr;   // by slot: the row within its sequence
-  uint32_t* slots = nullptr;  // by row: its slot, where it is real; null unless asked for
-  uint32_t* begin = nullptr;  // [segments][begin_stride], of which buckets + 1 count
+  uint32_t* rows = nullptr;          // by slot: the row within its sequence
+  uint32_t* slots = nullptr;         // by row: its slot, where it is real; null unless asked for
+  uint32_t* begin = nullptr;         // [segments][begin_stride], of which buckets + 1 count
   int64_t begin_stride = 0;
 
 #ifdef __CUDACC__

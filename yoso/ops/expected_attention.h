@@ -41,6 +41,6 @@ void expected_attention(const ExpectedAttention& a);
 namespace cuda {
 class Stream;  // yoso/cuda/stream.h
 void expected_attention(const ExpectedAttention& a, Stream& stream);
-}
+}  // namespace cuda
 
 }  // namespace yoso

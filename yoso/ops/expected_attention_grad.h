@@ -45,6 +45,6 @@ void expected_attention_grad(const ExpectedAttentionGrad& a);
 namespace cuda {
 class Stream;  // yoso/cuda/stream.h
 void expected_attention_grad(const ExpectedAttentionGrad& a, Stream& stream);
-}
+}  // namespace cuda
 
 }  // namespace yoso

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "yoso/ops/gpu_rows.h"
-
 #include <algorithm>
 
 #include "yoso/cuda/launch.h"
+#include "yoso/ops/gpu_rows.h"
 
 namespace yoso::cuda {
 namespace {

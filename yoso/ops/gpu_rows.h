@@ -18,7 +18,7 @@ int64_t* upload(const std::vector<int64_t>& host, Stream& stream);
 // Tiles of rows of some sequences, counted through, as a kernel takes them.
 struct Tiles {
   int64_t rows_per_tile = 1;
-  int64_t total = 0;               // of these sequences
+  int64_t total = 0;  // of these sequences
   int64_t first_sequence = 0, sequences = 0;
   int64_t per_sequence = 0;        // padded
   const int64_t* first = nullptr;  // ragged, on the GPU: first tile of every sequence of the side
