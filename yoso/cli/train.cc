@@ -40,7 +40,7 @@ struct TrainCommand {
 };
 
 // Every step takes and frees the same tensors. What malloc gives back to the system in between, the
-// system clears again: about a twentieth of a ListOps step.
+// system must clear again.
 void keep_freed_memory() {
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
