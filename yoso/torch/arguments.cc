@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/torch/arguments.h"
 
+#include <torch/csrc/stable/ops.h>
+
 #include <stdexcept>
 #include <string>
 
 #include "yoso/core/check.h"
 
 namespace yoso {
-namespace {
 
-std::string shape_text(const Tensor& tensor) {
+std::string shape_text(const Tensor& tensor, std::optional<int64_t> rank) {
   std::string text = "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) {
+  for (int64_t i = 0; i < rank.value_or(tensor.dim()); ++i) {
     text += (i ? ", " : "") + std::to_string(tensor.size(i));
   }
   return text + "]";
@@ -22,6 +23,8 @@ std::string device_text(const Tensor& tensor) {
   if (tensor.is_cuda()) return join("cuda:", tensor.get_device_index());
   return join("device type ", static_cast<int>(tensor.device().type()));
 }
+
+namespace {
 
 DType dtype_of(const char* op, const char* name, const Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -171,6 +174,12 @@ Tensor empty_codes(const Tensor& like, int64_t batch, int64_t heads, int64_t row
                          : fresh(like, {heads, rows, cols}, type);
 }
 
+Tensor no_elements(const Tensor& like, ScalarType type) { return fresh(like, {0}, type); }
+
+ScalarType code_type(int64_t code_bits) {
+  return code_dtype(code_bits) == DType::kUint8 ? ScalarType::Byte : ScalarType::UInt16;
+}
+
 ScalarType accumulation_type(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
@@ -179,6 +188,12 @@ Gradient parse_gradient(const char* op, std::string_view name) {
   if (name == "surrogate") return Gradient::kSurrogate;
   if (name == "true") return Gradient::kTrue;
   fail(op, ": gradient is '", name, "', expected 'surrogate' or 'true'");
+}
+
+Projection parse_projection(const char* op, std::string_view name) {
+  if (name == "hadamard") return Projection::kHadamard;
+  if (name == "gaussian") return Projection::kGaussian;
+  fail(op, ": projection is '", name, "', expected 'hadamard' or 'gaussian'");
 }
 
 }  // namespace yoso

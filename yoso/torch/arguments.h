@@ -2,20 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "yoso/core/array.h"
 #include "yoso/ops/bucket_attention_grad.h"  // Gradient
+#include "yoso/ops/hash.h"                   // Projection
+#include "yoso/torch/operators.h"
 
 namespace yoso {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 // The order of a tensor's dimensions. Both may lack the first one: a batch of 1, or ragged.
 enum class Layout : uint8_t {
@@ -54,9 +53,20 @@ Tensor empty_tokens(const Tensor& like, int64_t batch, int64_t rows, int64_t hea
 Tensor empty_codes(const Tensor& like, int64_t batch, int64_t heads, int64_t rows, int64_t cols,
                    ScalarType type);
 
+// [0], for a result that nobody needs.
+Tensor no_elements(const Tensor& like, ScalarType type);
+
+// uint8 up to 8 bits, else uint16.
+ScalarType code_type(int64_t code_bits);
+
 // float64 for float64, else float32.
 ScalarType accumulation_type(const Tensor& tensor);
 
-Gradient parse_gradient(const char* op, std::string_view name);  // "surrogate", "true"
+// "[2, 3]": the first `rank` extents, all if absent; "cpu", "cuda:0".
+std::string shape_text(const Tensor& tensor, std::optional<int64_t> rank = {});
+std::string device_text(const Tensor& tensor);
+
+Gradient parse_gradient(const char* op, std::string_view name);      // "surrogate", "true"
+Projection parse_projection(const char* op, std::string_view name);  // "hadamard", "gaussian"
 
 }  // namespace yoso

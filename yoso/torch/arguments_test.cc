@@ -2,6 +2,7 @@
 #include "yoso/torch/arguments.h"
 
 #include <gmock/gmock.h>
+#include <torch/csrc/stable/ops.h>
 
 #include <functional>
 #include <string>

@@ -4,10 +4,9 @@
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cmath>
 #include <limits>
+#include <optional>
 
-#include "yoso/torch/crossover.h"
 #include "yoso/torch/dispatch.h"
 
 namespace yoso {
@@ -19,222 +18,86 @@ using torch::autograd::variable_list;
 
 constexpr const char* kName = "yoso_attention";
 
-// "yoso_attention: key is 5, expected 6".
-template <class Got, class... Expected>
-void check(bool condition, const char* argument, const Got& got, const Expected&... expected) {
-  TORCH_CHECK(condition, kName, ": ", argument, " is ", got, ", expected ", expected...);
-}
-
-void check_rows(const char* name, const Tensor& x, const Tensor& query, bool ragged) {
+// What the operator cannot see: it gets tensors that are there, on devices that it has code for.
+void check_rows(const char* name, const Tensor& x) {
   TORCH_CHECK(x.defined(), kName, ": ", name, " is undefined, expected a tensor");
-  check(x.dim() == (ragged ? 3 : 4), name, x.sizes(),
-        ragged ? "[total, heads, width] with offsets" : "[batch, tokens, heads, width]");
-  check(x.device() == query.device(), name, x.device(), query.device(), ", the device of query");
-  check(x.is_cpu() || x.is_cuda(), name, x.device(), "cpu or cuda");
-  check(at::isFloatingType(x.scalar_type()), name, x.scalar_type(), "a floating type");
-  check(x.scalar_type() == query.scalar_type(), name, x.scalar_type(), query.scalar_type(),
-        ", the type of query");
-  check(x.size(-1) >= 1 && x.size(-1) <= 256, name, x.sizes(), "a width from 1 to 256");
-  if (!ragged) {
-    check(x.size(0) == query.size(0), name, x.sizes(), "the batch of query, ", query.size(0));
-  }
+  TORCH_CHECK(x.is_cpu() || x.is_cuda(), kName, ": ", name, " is ", x.device(),
+              ", expected cpu or cuda");
 }
 
-void check_mask(const char* name, const Tensor& mask, const Tensor& x) {
-  if (!mask.defined()) return;
-  check(mask.device() == x.device(), name, mask.device(), x.device());
-  check(mask.scalar_type() == at::kBool, name, mask.scalar_type(), "Bool");
-  const at::IntArrayRef expected = x.sizes().slice(0, x.dim() - 2);
-  check(mask.sizes() == expected, name, mask.sizes(), expected);
-}
-
-void check_offsets(const char* name, const Tensor& offsets) {
-  TORCH_CHECK(offsets.defined(), kName, ": ", name,
-              " is undefined, expected offsets for both sides or for none");
-  check(offsets.device().is_cpu(), name, offsets.device(), "cpu");
-  check(offsets.scalar_type() == at::kLong, name, offsets.scalar_type(), "Long (int64)");
-  check(offsets.dim() == 1 && offsets.numel() >= 1, name, offsets.sizes(), "[sequences + 1]");
-}
-
-void check_conv_weight(const YosoInputs& in, bool ragged) {
+void check_conv_weight(const YosoInputs& in) {
   const Tensor& weight = in.conv_weight;
   if (!weight.defined()) return;
+  // "yoso_attention: key is 5, expected 6".
+  const auto check = [](bool condition, const char* argument, const auto& got,
+                        const auto&... expected) {
+    TORCH_CHECK(condition, kName, ": ", argument, " is ", got, ", expected ", expected...);
+  };
   const char* name = "conv_weight";
-  TORCH_CHECK(!ragged, kName, ": conv_weight is given with offsets, expected padded sequences");
+  TORCH_CHECK(!in.query_offsets.defined(), kName,
+              ": conv_weight is given with offsets, expected padded sequences");
+  check(in.query.dim() == 4, "query", in.query.sizes(), "[batch, tokens, heads, width]");
   check(weight.dim() == 2 && weight.size(0) == in.query.size(-2) && weight.size(1) % 2 == 1, name,
         weight.sizes(), "[", in.query.size(-2), ", an odd width]");
   check(weight.scalar_type() == in.value.scalar_type(), name, weight.scalar_type(),
         in.value.scalar_type());
   check(weight.device() == in.value.device(), name, weight.device(), in.value.device());
-  check(in.key.size(1) == in.query.size(1) && in.key.size(2) == in.query.size(2), "key",
-        in.key.sizes(), "the tokens and heads of query with conv_weight");
+  check(in.key.sizes() == in.query.sizes(), "key", in.key.sizes(), in.query.sizes(),
+        ", the shape of query, with conv_weight");
 }
 
-bool is_sampling_length(double code_bits) {
-  return code_bits >= 1 && code_bits <= 16 && code_bits == std::floor(code_bits);
-}
-
-void check(const YosoInputs& in, const YosoOptions& options) {
-  const bool ragged = in.query_offsets.defined() || in.key_offsets.defined();
-  if (ragged) {
-    check_offsets("query_offsets", in.query_offsets);
-    check_offsets("key_offsets", in.key_offsets);
-    check(in.key_offsets.numel() == in.query_offsets.numel(), "key_offsets", in.key_offsets.sizes(),
-          in.query_offsets.sizes(), " as query_offsets");
-  }
-  check_rows("query", in.query, in.query, ragged);
-  check_rows("key", in.key, in.query, ragged);
-  check_rows("value", in.value, in.query, ragged);
-  check(in.key.size(-1) == in.query.size(-1), "key", in.key.sizes(), "the width of query, ",
-        in.query.size(-1));
-  const int64_t query_heads = in.query.size(-2), key_heads = in.key.size(-2);
-  check(key_heads == 0 ? query_heads == 0 : query_heads % key_heads == 0, "query", in.query.sizes(),
-        "heads that are a multiple of the ", key_heads, " heads of key");
-  check(in.value.sizes().slice(0, in.value.dim() - 1) == in.key.sizes().slice(0, in.key.dim() - 1),
-        "value", in.value.sizes(), "the batch, tokens and heads of key, ", in.key.sizes());
-  check_mask("query_mask", in.query_mask, in.query);
-  check_mask("key_mask", in.key_mask, in.key);
-  check_conv_weight(in, ragged);
-
-  check(options.code_bits > 0, "code_bits", options.code_bits, "more than 0");
-  check(options.num_hashes >= 1, "num_hashes", options.num_hashes, "at least 1");
-  check(options.mode != Mode::kSampled || is_sampling_length(options.code_bits), "code_bits",
-        options.code_bits, "an integer from 1 to 16 when sampled");
-}
-
-// Real tokens of each sequence, as far as they are known without looking at a ragged mask, or at a
-// mask on a GPU: that would wait for it.
-Tensor lengths(const Tensor& x, const Tensor& mask, const Tensor& offsets) {
-  if (offsets.defined()) return offsets.diff();
-  if (mask.defined() && mask.is_cpu()) return mask.sum(1);
-  return at::full({x.size(0)}, x.size(1), at::kLong);
-}
-
-// The length of equal square sequences whose ratio of pairs to tokens is that of the inputs.
-double equivalent_length(const YosoInputs& in) {
-  const Tensor queries = lengths(in.query, in.query_mask, in.query_offsets).to(at::kDouble);
-  const Tensor keys = lengths(in.key, in.key_mask, in.key_offsets).to(at::kDouble);
-  const double tokens = (queries + keys).sum().item<double>();
-  return tokens > 0 ? 2 * (queries * keys).sum().item<double>() / tokens : 0;
-}
-
-Mode resolve_mode(const YosoInputs& in, const YosoOptions& options) {
-  if (options.mode != Mode::kAuto) return options.mode;
-  if (!is_sampling_length(options.code_bits)) return Mode::kExpected;
-  const Device device = in.query.is_cuda() ? Device::kCuda : Device::kCpu;
-  return faster_mode(device, equivalent_length(in), options.num_hashes);
-}
-
-int64_t draw_seed() {
-  return at::randint(std::numeric_limits<int64_t>::max(), {}, at::kLong).item<int64_t>();
-}
-
-at::ScalarType accumulation_type(const Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+std::optional<Tensor> seed_of(const YosoOptions& options) {
+  if (options.mode == Mode::kExpected) return std::nullopt;
+  if (options.seed) return at::scalar_tensor(*options.seed, at::kLong);
+  return at::randint(std::numeric_limits<int64_t>::max(), {}, at::kLong);
 }
 
 // mask [B, N] or [total] spread over heads and width.
 Tensor unreal(const Tensor& mask) { return mask.logical_not().unsqueeze(-1).unsqueeze(-1); }
 
-// The gradient of raw rows from that of unit rows, which it may overwrite; 0 in masked rows, which
-// may hold anything.
-Tensor raw_gradient(const Tensor& x, const Tensor& scale, Tensor grad, const Tensor& mask) {
-  if (grad.scalar_type() == x.scalar_type()) {
-    ops::unit_rows_grad_(x, scale, scale, grad);
-  } else {
-    grad = ops::unit_rows_grad(x, scale, scale, grad, x.scalar_type());
-  }
-  if (mask.defined()) grad.masked_fill_(unreal(mask), 0);
-  return grad;
-}
-
-// What sums that are normalised, and gradients on their way back through that, are kept in: float
-// for 16 bits, since half may overflow before it is normalised. bfloat16 has float's range, and on
-// a GPU half the bytes are half the time.
-at::ScalarType intermediate_type(const Tensor& value) {
-  const bool narrow = value.is_cuda() && value.scalar_type() == at::kBFloat16;
-  return narrow ? at::kBFloat16 : accumulation_type(value);
-}
-
-// Keeps for the backward: the raw inputs, the codes when sampled, the result and its row scales.
-// Unit copies of queries and keys never exist; operators multiply by row scales on the fly.
+// Keeps for the backward: the raw inputs, the seed, the codes when sampled, the result and its row
+// scales.
 class YosoFunction : public torch::autograd::Function<YosoFunction> {
  public:
-  // `options` with mode and seed resolved.
   static Tensor forward(AutogradContext* ctx, const Tensor& query, const Tensor& key,
-                        const Tensor& value, const ops::Sides& sides, const YosoOptions& options) {
-    const at::ScalarType type =
-        options.normalize_output ? intermediate_type(value) : value.scalar_type();
-    Tensor out, out_scale, query_codes, key_codes;
-    if (options.mode == Mode::kSampled) {
-      const int64_t code_bits = static_cast<int64_t>(options.code_bits);
-      const auto codes = [&](const Tensor& x) {
-        return ops::hash(x, options.num_hashes, code_bits, *options.seed, options.projection,
-                         key.size(-2));
-      };
-      query_codes = codes(query);
-      key_codes = codes(key);
-      out = ops::bucket_attention(query_codes, key_codes, value, code_bits, sides, type);
-    } else {
-      out = ops::expected_attention(query, key, ops::row_scales(query), ops::row_scales(key), value,
-                                    options.code_bits, sides, type);
-    }
-    if (options.normalize_output) {
-      if (type == value.scalar_type()) {
-        out_scale = ops::unit_rows_(out);
-      } else {
-        std::tie(out, out_scale) = ops::unit_rows(out, value.scalar_type());
-      }
-    }
+                        const Tensor& value, const ops::Sides& sides,
+                        const std::optional<Tensor>& seed, const YosoOptions& options) {
+    const ops::Attention result =
+        ops::attention(query, key, value, sides, seed.value_or(Tensor()), options);
+    ctx->saved_data["num_hashes"] = options.num_hashes;
     ctx->saved_data["code_bits"] = options.code_bits;
-    ctx->saved_data["true_gradient"] = options.gradient == Gradient::kTrue;
-    ctx->save_for_backward({query, key, value, query_codes, key_codes,
-                            options.normalize_output ? out : Tensor(), out_scale, sides.query_mask,
-                            sides.key_mask, sides.query_offsets, sides.key_offsets});
-    return out;
+    ctx->saved_data["mode"] = static_cast<int64_t>(options.mode);
+    ctx->saved_data["gradient"] = static_cast<int64_t>(options.gradient);
+    ctx->saved_data["backward_hashes"] = options.backward_hashes;
+    ctx->saved_data["normalize_output"] = options.normalize_output;
+    const bool keep_result = options.normalize_output;
+    ctx->save_for_backward({query, key, value, keep_result ? result.out : Tensor(),
+                            result.out_scale, result.query_codes, result.key_codes,
+                            sides.query_mask, sides.key_mask, sides.query_offsets,
+                            sides.key_offsets, seed.value_or(Tensor())});
+    return result.out;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     TORCH_CHECK(!at::GradMode::is_enabled(), kName,
                 ": create_graph is true, expected false: double backward is not supported");
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &query = saved[0], &key = saved[1], &value = saved[2];
-    const Tensor &query_codes = saved[3], &key_codes = saved[4];
-    const Tensor &out = saved[5], &out_scale = saved[6];
-    const ops::Sides sides{saved[7], saved[8], saved[9], saved[10]};
-    const double code_bits = ctx->saved_data["code_bits"].toDouble();
-    const Gradient gradient =
-        ctx->saved_data["true_gradient"].toBool() ? Gradient::kTrue : Gradient::kSurrogate;
+    YosoOptions options;
+    options.num_hashes = ctx->saved_data["num_hashes"].toInt();
+    options.code_bits = ctx->saved_data["code_bits"].toDouble();
+    options.mode = static_cast<Mode>(ctx->saved_data["mode"].toInt());
+    options.gradient = static_cast<Gradient>(ctx->saved_data["gradient"].toInt());
+    options.backward_hashes = ctx->saved_data["backward_hashes"].toOptional<int64_t>();
+    options.normalize_output = ctx->saved_data["normalize_output"].toBool();
     const bool need_query_or_key = ctx->needs_input_grad(0) || ctx->needs_input_grad(1);
-
-    const Tensor out_grad =
-        out.defined() ? ops::unit_rows_grad(out, {}, out_scale, grads[0], intermediate_type(value))
-                      : grads[0];
-    Tensor query_grad, key_grad, value_grad, query_scale, key_scale;
-    if (need_query_or_key || !query_codes.defined()) {
-      query_scale = ops::row_scales(query);
-      key_scale = ops::row_scales(key);
-    }
-    if (query_codes.defined()) {
-      const int64_t bits = static_cast<int64_t>(code_bits);
-      if (need_query_or_key) {
-        std::tie(query_grad, key_grad) =
-            ops::bucket_attention_grad(query_codes, key_codes, query, key, query_scale, key_scale,
-                                       value, out_grad, bits, gradient, sides);
-      }
-      if (ctx->needs_input_grad(2)) {
-        value_grad = ops::bucket_attention(key_codes, query_codes, out_grad, bits, sides.swapped(),
-                                           value.scalar_type());
-      }
-    } else {
-      std::tie(query_grad, key_grad, value_grad) = ops::expected_attention_grad(
-          query, key, query_scale, key_scale, value, out_grad, code_bits, gradient, sides);
-    }
-    if (need_query_or_key) {
-      query_grad = raw_gradient(query, query_scale, query_grad, sides.query_mask);
-      key_grad = raw_gradient(key, key_scale, key_grad, sides.key_mask);
-    }
-    return {query_grad, key_grad, value_grad, {}, {}};
+    const bool need_value = ctx->needs_input_grad(2);
+    auto [query_grad, key_grad, value_grad] = ops::attention_backward(
+        grads[0], saved[0], saved[1], saved[2], {saved[3], saved[4], saved[5], saved[6]},
+        {saved[7], saved[8], saved[9], saved[10]}, saved[11], options, need_query_or_key,
+        need_value);
+    if (!need_query_or_key) query_grad = key_grad = Tensor();
+    if (!need_value) value_grad = Tensor();
+    return {query_grad, key_grad, value_grad, {}, {}, {}};
   }
 };
 
@@ -270,12 +133,12 @@ Tensor convolve(const Tensor& value, const YosoInputs& in) {
 
 Tensor yoso_attention(const YosoInputs& inputs, const YosoOptions& options) {
   const YosoInputs in = under_autocast(inputs);
-  check(in, options);
-  YosoOptions resolved = options;
-  resolved.mode = resolve_mode(in, options);
-  if (resolved.mode == Mode::kSampled && !options.seed) resolved.seed = draw_seed();
+  check_rows("query", in.query);
+  check_rows("key", in.key);
+  check_rows("value", in.value);
+  check_conv_weight(in);
   const ops::Sides sides{in.query_mask, in.key_mask, in.query_offsets, in.key_offsets};
-  Tensor out = YosoFunction::apply(in.query, in.key, in.value, sides, resolved);
+  Tensor out = YosoFunction::apply(in.query, in.key, in.value, sides, seed_of(options), options);
   if (in.conv_weight.defined() && in.value.numel() > 0) out = out + convolve(in.value, in);
   return out;
 }

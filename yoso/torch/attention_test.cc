@@ -335,7 +335,7 @@ TEST_F(YosoAttentionTest, NamesTheArgumentThatIsWrong) {
   EXPECT_EQ(with([](auto& in, auto&) { in.query = in.query.to(at::kInt); }),
             "yoso_attention: query is Int, expected a floating type");
   EXPECT_EQ(with([](auto& in, auto&) { in.value = in.value.to(at::Device("meta")); }),
-            "yoso_attention: value is meta, expected cpu, the device of query");
+            "yoso_attention: value is meta, expected cpu or cuda");
   EXPECT_EQ(with([](auto& in, auto&) { in.key = in.key.slice(0, 0, 1); }),
             "yoso_attention: key is [1, 6, 2, 8], expected the batch of query, 2");
   EXPECT_EQ(with([](auto& in, auto&) { in.key = in.key.slice(3, 0, 7); }),
@@ -390,7 +390,7 @@ TEST_F(YosoAttentionTest, NamesWhatIsWrongWithOffsets) {
       .query = at::zeros({5, 1, 4}), .key = at::zeros({5, 1, 4}), .value = at::zeros({5, 1, 4})};
   in.query_offsets = at::tensor({0, 5}, at::kLong);
   EXPECT_EQ(message_of([&] { yoso_attention(in, sampled()); }),
-            "yoso_attention: key_offsets is undefined, expected offsets for both sides or for "
+            "yoso_attention: key_offsets is absent, expected offsets for both sides or for "
             "none");
   in.key_offsets = at::tensor({0, 5}, at::kInt);
   EXPECT_EQ(message_of([&] { yoso_attention(in, sampled()); }),

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/bucket_attention.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include "yoso/torch/arguments.h"
+#include "yoso/torch/operators.h"
 #include "yoso/torch/runner.h"
 
 namespace yoso {
-namespace {
 
-template <auto kRun>
 Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, const Tensor& values,
                         int64_t code_bits, const std::optional<Tensor>& query_mask,
                         const std::optional<Tensor>& key_mask,
@@ -26,17 +23,8 @@ Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, cons
   a.out = args.output("out", out, Layout::kTokens);
   a.query_rows = args.rows("query", query_mask, query_offsets, a.out);
   a.key_rows = args.rows("key", key_mask, key_offsets, a.values);
-  Runner<kRun> run(values);
-  run(a);
+  run<cpu::bucket_attention, cuda::bucket_attention>(a, values);
   return out;
 }
 
-}  // namespace
 }  // namespace yoso
-
-STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) {
-  m.impl("bucket_attention", TORCH_BOX(&yoso::bucket_attention<yoso::cpu::bucket_attention>));
-}
-STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
-  m.impl("bucket_attention", TORCH_BOX(&yoso::bucket_attention<yoso::cuda::bucket_attention>));
-}

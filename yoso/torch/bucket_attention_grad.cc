@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/bucket_attention_grad.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <tuple>
 
 #include "yoso/torch/arguments.h"
+#include "yoso/torch/operators.h"
 #include "yoso/torch/runner.h"
 
 namespace yoso {
-namespace {
 
-template <auto kRun>
 std::tuple<Tensor, Tensor> bucket_attention_grad(
     const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
     const std::optional<Tensor>& query_scale, const std::optional<Tensor>& key_scale,
@@ -38,19 +35,8 @@ std::tuple<Tensor, Tensor> bucket_attention_grad(
   a.key_grad = args.output("key_grad", key_grad, Layout::kTokens);
   a.query_rows = args.rows("query", query_mask, query_offsets, q);
   a.key_rows = args.rows("key", key_mask, key_offsets, k);
-  Runner<kRun> run(queries);
-  run(a);
+  run<cpu::bucket_attention_grad, cuda::bucket_attention_grad>(a, queries);
   return {query_grad, key_grad};
 }
 
-}  // namespace
 }  // namespace yoso
-
-STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) {
-  m.impl("bucket_attention_grad",
-         TORCH_BOX(&yoso::bucket_attention_grad<yoso::cpu::bucket_attention_grad>));
-}
-STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
-  m.impl("bucket_attention_grad",
-         TORCH_BOX(&yoso::bucket_attention_grad<yoso::cuda::bucket_attention_grad>));
-}

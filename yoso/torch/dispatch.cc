@@ -24,6 +24,11 @@ c10::string_view name_of(Gradient gradient) {
   return gradient == Gradient::kSurrogate ? "surrogate" : "true";
 }
 
+c10::string_view name_of(Mode mode) {
+  if (mode == Mode::kAuto) return "auto";
+  return mode == Mode::kSampled ? "sampled" : "expected";
+}
+
 // Calls the operator; what it refuses (a std::runtime_error on the stable ABI) becomes a
 // c10::Error with the same words. What does not fit into GPU memory is a c10::OutOfMemoryError, as
 // in torch's own operators.
@@ -107,35 +112,40 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
               optional(sides.query_offsets), optional(sides.key_offsets));
 }
 
-std::tuple<Tensor, Tensor> unit_rows(const Tensor& x, at::ScalarType dtype) {
-  static const auto op =
-      find<std::tuple<Tensor, Tensor>(const Tensor&, std::optional<at::ScalarType>)>(
-          "yoso::unit_rows");
-  return call(op, x, dtype);
+Attention attention(const Tensor& query, const Tensor& key, const Tensor& value, const Sides& sides,
+                    const Tensor& seed, const YosoOptions& options) {
+  static const auto op = find<std::tuple<Tensor, Tensor, Tensor, Tensor>(
+      const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, int64_t, double,
+      c10::string_view, c10::string_view, c10::string_view, bool, std::optional<int64_t>)>(
+      "yoso::attention");
+  const auto [out, out_scale, query_codes, key_codes] =
+      call(op, query, key, value, optional(sides.query_mask), optional(sides.key_mask),
+           optional(sides.query_offsets), optional(sides.key_offsets), optional(seed),
+           options.num_hashes, options.code_bits, name_of(options.mode), name_of(options.gradient),
+           name_of(options.projection), options.normalize_output, options.backward_hashes);
+  return {out, out_scale, query_codes, key_codes};
 }
 
-Tensor unit_rows_(Tensor& x) {
-  static const auto op = find<Tensor(Tensor&)>("yoso::unit_rows_");
-  return call(op, x);
-}
-
-Tensor row_scales(const Tensor& x) {
-  static const auto op = find<Tensor(const Tensor&)>("yoso::row_scales");
-  return call(op, x);
-}
-
-Tensor unit_rows_grad(const Tensor& x, const Tensor& x_scale, const Tensor& scale,
-                      const Tensor& y_grad, at::ScalarType dtype) {
-  static const auto op =
-      find<Tensor(const Tensor&, const OptionalTensor&, const Tensor&, const Tensor&,
-                  std::optional<at::ScalarType>)>("yoso::unit_rows_grad");
-  return call(op, x, optional(x_scale), scale, y_grad, dtype);
-}
-
-void unit_rows_grad_(const Tensor& x, const Tensor& x_scale, const Tensor& scale, Tensor& y_grad) {
-  static const auto op = find<void(const Tensor&, const OptionalTensor&, const Tensor&, Tensor&)>(
-      "yoso::unit_rows_grad_");
-  call(op, x, optional(x_scale), scale, y_grad);
+std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& out_grad, const Tensor& query,
+                                                      const Tensor& key, const Tensor& value,
+                                                      const Attention& forward, const Sides& sides,
+                                                      const Tensor& seed,
+                                                      const YosoOptions& options,
+                                                      bool need_query_or_key, bool need_value) {
+  static const auto op = find<std::tuple<Tensor, Tensor, Tensor>(
+      const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
+      const OptionalTensor&, const Tensor&, const Tensor&, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+      int64_t, double, c10::string_view, c10::string_view, std::optional<int64_t>, bool, bool)>(
+      "yoso::attention_backward");
+  const bool normalized = options.normalize_output;
+  return call(op, out_grad, query, key, value, normalized ? optional(forward.out) : std::nullopt,
+              normalized ? optional(forward.out_scale) : std::nullopt, forward.query_codes,
+              forward.key_codes, optional(sides.query_mask), optional(sides.key_mask),
+              optional(sides.query_offsets), optional(sides.key_offsets), optional(seed),
+              options.num_hashes, options.code_bits, name_of(options.mode),
+              name_of(options.gradient), options.backward_hashes, need_query_or_key, need_value);
 }
 
 }  // namespace yoso::ops

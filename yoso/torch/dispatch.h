@@ -16,8 +16,6 @@ namespace yoso::ops {
 struct Sides {
   at::Tensor query_mask = {}, key_mask = {};
   at::Tensor query_offsets = {}, key_offsets = {};
-
-  Sides swapped() const { return {key_mask, query_mask, key_offsets, query_offsets}; }
 };
 
 at::Tensor hash(const at::Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,
@@ -43,14 +41,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expected_attention_grad(
     const at::Tensor& key_scale, const at::Tensor& values, const at::Tensor& out_grad,
     double code_bits, Gradient gradient, const Sides& sides);
 
-std::tuple<at::Tensor, at::Tensor> unit_rows(const at::Tensor& x,
-                                             at::ScalarType dtype);  // y, scale
-at::Tensor unit_rows_(at::Tensor& x);                                // scale; x becomes y
-at::Tensor row_scales(const at::Tensor& x);                          // scale
+// What the forward of attention leaves to its backward, and its result.
+struct Attention {
+  at::Tensor out, out_scale, query_codes, key_codes;
+};
 
-at::Tensor unit_rows_grad(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& scale,
-                          const at::Tensor& y_grad, at::ScalarType dtype);
-void unit_rows_grad_(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& scale,
-                     at::Tensor& y_grad);  // y_grad becomes x_grad
+// seed: one int64 on the CPU, undefined where nothing is sampled. Of the options, seed is not read.
+Attention attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                    const Sides& sides, const at::Tensor& seed, const YosoOptions& options);
+
+// A gradient that is not needed has no elements.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(
+    const at::Tensor& out_grad, const at::Tensor& query, const at::Tensor& key,
+    const at::Tensor& value, const Attention& forward, const Sides& sides, const at::Tensor& seed,
+    const YosoOptions& options, bool need_query_or_key, bool need_value);
 
 }  // namespace yoso::ops

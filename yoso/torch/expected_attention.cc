@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/expected_attention.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include "yoso/torch/arguments.h"
+#include "yoso/torch/operators.h"
 #include "yoso/torch/runner.h"
 
 namespace yoso {
-namespace {
 
-template <auto kRun>
 Tensor expected_attention(const Tensor& queries, const Tensor& keys,
                           const std::optional<Tensor>& query_scale,
                           const std::optional<Tensor>& key_scale, const Tensor& values,
@@ -31,18 +28,8 @@ Tensor expected_attention(const Tensor& queries, const Tensor& keys,
   a.out = args.output("out", out, Layout::kTokens);
   a.query_rows = args.rows("query", query_mask, query_offsets, a.queries);
   a.key_rows = args.rows("key", key_mask, key_offsets, a.keys);
-  Runner<kRun> run(queries);
-  run(a);
+  run<cpu::expected_attention, cuda::expected_attention>(a, queries);
   return out;
 }
 
-}  // namespace
 }  // namespace yoso
-
-STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) {
-  m.impl("expected_attention", TORCH_BOX(&yoso::expected_attention<yoso::cpu::expected_attention>));
-}
-STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
-  m.impl("expected_attention",
-         TORCH_BOX(&yoso::expected_attention<yoso::cuda::expected_attention>));
-}

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/expected_attention_grad.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <tuple>
 
 #include "yoso/torch/arguments.h"
+#include "yoso/torch/operators.h"
 #include "yoso/torch/runner.h"
 
 namespace yoso {
-namespace {
 
-template <auto kRun>
 std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
     const Tensor& queries, const Tensor& keys, const std::optional<Tensor>& query_scale,
     const std::optional<Tensor>& key_scale, const Tensor& values, const Tensor& out_grad,
@@ -38,19 +35,8 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
   a.value_grad = args.output("value_grad", value_grad, Layout::kTokens);
   a.query_rows = args.rows("query", query_mask, query_offsets, q);
   a.key_rows = args.rows("key", key_mask, key_offsets, k);
-  Runner<kRun> run(queries);
-  run(a);
+  run<cpu::expected_attention_grad, cuda::expected_attention_grad>(a, queries);
   return {query_grad, key_grad, value_grad};
 }
 
-}  // namespace
 }  // namespace yoso
-
-STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) {
-  m.impl("expected_attention_grad",
-         TORCH_BOX(&yoso::expected_attention_grad<yoso::cpu::expected_attention_grad>));
-}
-STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
-  m.impl("expected_attention_grad",
-         TORCH_BOX(&yoso::expected_attention_grad<yoso::cuda::expected_attention_grad>));
-}

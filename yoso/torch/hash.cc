@@ -1,32 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/hash.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "yoso/core/check.h"
 #include "yoso/torch/arguments.h"
+#include "yoso/torch/operators.h"
 #include "yoso/torch/runner.h"
 
 namespace yoso {
-namespace {
 
-Projection parse_projection(std::string_view name) {
-  if (name == "hadamard") return Projection::kHadamard;
-  if (name == "gaussian") return Projection::kGaussian;
-  fail("hash: projection is '", name, "', expected 'hadamard' or 'gaussian'");
-}
-
-template <auto kRun>
 Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,
             std::string_view projection, std::optional<int64_t> projection_heads) {
   Arguments args(Hash::kName);
   Hash a;
   a.x = args.input("x", x, Layout::kTokens);
   a.code_bits = code_bits;
-  a.projection = parse_projection(projection);
+  a.projection = parse_projection(Hash::kName, projection);
   a.projection_heads = projection_heads.value_or(std::max<int64_t>(a.x.heads, 1));
   // What the numbers below are drawn from; the rest is checked by the operator.
   if (num_hashes < 1) fail("hash: num_hashes is ", num_hashes, ", expected at least 1");
@@ -37,26 +28,21 @@ Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed
     fail("hash: projection_heads is ", a.projection_heads, ", expected a divisor of the ",
          a.x.heads, " heads of x");
   }
-  const auto type = code_dtype(code_bits) == DType::kUint8 ? ScalarType::Byte : ScalarType::UInt16;
-  Tensor codes = empty_codes(x, a.x.batch, a.x.heads, num_hashes, a.x.rows, type);
+  Tensor codes = empty_codes(x, a.x.batch, a.x.heads, num_hashes, a.x.rows, code_type(code_bits));
   a.codes = args.output("codes", codes, Layout::kCodes);
-  Runner<kRun> run(x);
   const auto number = static_cast<uint64_t>(seed);
-  std::vector<float> drawn;
-  if constexpr (run.kOnGpu) {
-    a.projections = cuda::draw_projections(a.shape(), a.projection_heads, number, run.stream());
-  } else {
-    drawn = draw_projections(a.shape(), a.projection_heads, number);
-    a.projections = drawn.data();
+#ifdef YOSO_CUDA
+  if (x.is_cuda()) {
+    GpuRun gpu(x);
+    a.projections = cuda::draw_projections(a.shape(), a.projection_heads, number, gpu.stream());
+    cuda::hash(a, gpu.stream());
+    return codes;
   }
-  run(a);
+#endif
+  const std::vector<float> drawn = draw_projections(a.shape(), a.projection_heads, number);
+  a.projections = drawn.data();
+  cpu::hash(a);
   return codes;
 }
 
-}  // namespace
 }  // namespace yoso
-
-STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) { m.impl("hash", TORCH_BOX(&yoso::hash<yoso::cpu::hash>)); }
-STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
-  m.impl("hash", TORCH_BOX(&yoso::hash<yoso::cuda::hash>));
-}

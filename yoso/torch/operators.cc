@@ -1,18 +1,47 @@
 // The operators as torch sees them. Python calls torch.ops.yoso.<name>, C++ yoso/torch/dispatch.h.
 //
-// Layouts: x, queries, keys, values, out [B, N, H, D], or [total, H, D] with offsets; codes
-// [B, H, M, N] or [H, M, total]; scales are codes with M = 1; masks [B, N] or [total] bool, true =
-// real; offsets [sequences + 1] int64 on the CPU, from 0 to total. Any strides; only a last
-// dimension with gaps is copied. The meaning of each operator stands in yoso/ops/<name>.h.
-// On a GPU: all tensors but offsets are on one device, and the work is queued on torch's current
-// stream. Nothing waits for it, so a call can be captured in a CUDA graph (with the hashes of its
-// seed). Scratch memory is torch's. float64 is refused.
-// Results of half and bfloat16 that need another operator before they are final (unit rows' scales
-// and gradients) are float.
+// Layouts: x, query, key, value, queries, keys, values, out [B, N, H, D], or [total, H, D] with
+// offsets; codes [B, H, M, N] or [H, M, total]; scales are codes with M = 1; masks [B, N] or
+// [total] bool, true = real; offsets [sequences + 1] int64 on the CPU, from 0 to total. Any
+// strides; only a last dimension with gaps is copied. The meaning of each operator stands in
+// yoso/ops/<name>.h, that of attention in yoso/torch/attention_call.h.
+// On a GPU: all tensors but offsets and seed are on one device, and the work is queued on torch's
+// current stream. Nothing waits for it, so a call can be captured in a CUDA graph (with the hashes
+// of its seed). Scratch memory is torch's. float64 is refused.
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/torch/operators.h"
+
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(yoso, m) {
+#include <atomic>
+
+namespace yoso {
+
+// One for the whole process, however many copies of this library it loads (a Python package and a
+// C++ library of another build, say): g++ makes it a unique symbol. Torch refuses a second
+// definition of an operator, so the copy that comes first serves all.
+__attribute__((visibility("default"))) inline std::atomic<bool> operators_are_registered = false;
+
+namespace {
+
+const bool is_first_copy = !operators_are_registered.exchange(true);
+
+void implement(torch::stable::detail::StableLibrary& m) {
+  if (!is_first_copy) return;
+  m.impl("hash", TORCH_BOX(&hash));
+  m.impl("bucket_attention", TORCH_BOX(&bucket_attention));
+  m.impl("bucket_attention_grad", TORCH_BOX(&bucket_attention_grad));
+  m.impl("expected_attention", TORCH_BOX(&expected_attention));
+  m.impl("expected_attention_grad", TORCH_BOX(&expected_attention_grad));
+  m.impl("attention", TORCH_BOX(&attention));
+  m.impl("attention_backward", TORCH_BOX(&attention_backward));
+}
+
+}  // namespace
+}  // namespace yoso
+
+STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
+  if (!yoso::is_first_copy) return;
   // Head h of x uses projection h / (H / projection_heads); None: one projection a head.
   m.def(
       "hash(Tensor x, int num_hashes, int code_bits, int seed, str projection='hadamard', "
@@ -43,15 +72,24 @@ STABLE_TORCH_LIBRARY(yoso, m) {
       "Tensor? query_offsets=None, Tensor? key_offsets=None) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 
-  // dtype: the type of y; None: that of x. unit_rows_ overwrites x; row_scales leaves it alone and
-  // gives only the scales.
-  m.def("unit_rows(Tensor x, ScalarType? dtype=None) -> (Tensor y, Tensor scale)");
-  m.def("unit_rows_(Tensor(a!) x) -> Tensor scale");
-  m.def("row_scales(Tensor x) -> Tensor scale");
-  // x_scale: None when x holds the unit rows themselves. dtype: the type of the result; None:
-  // float, or double for double x. unit_rows_grad_ overwrites y_grad.
+  // The whole layer on raw rows. seed: one int64 on the CPU; None only where nothing is sampled.
+  // gradient and backward_hashes are the backward's, and checked here. out_scale and the codes are
+  // for the backward: without elements where it needs none (no normalisation; never sampled).
   m.def(
-      "unit_rows_grad(Tensor x, Tensor? x_scale, Tensor scale, Tensor y_grad, "
-      "ScalarType? dtype=None) -> Tensor");
-  m.def("unit_rows_grad_(Tensor x, Tensor? x_scale, Tensor scale, Tensor(a!) y_grad) -> ()");
+      "attention(Tensor query, Tensor key, Tensor value, Tensor? query_mask, Tensor? key_mask, "
+      "Tensor? query_offsets, Tensor? key_offsets, Tensor? seed, int num_hashes, float code_bits, "
+      "str mode, str gradient, str projection, bool normalize_output, int? backward_hashes) "
+      "-> (Tensor out, Tensor out_scale, Tensor query_codes, Tensor key_codes)");
+  // out and out_scale: None when the output is not normalised. A gradient that is not needed has
+  // no elements.
+  m.def(
+      "attention_backward(Tensor out_grad, Tensor query, Tensor key, Tensor value, Tensor? out, "
+      "Tensor? out_scale, Tensor query_codes, Tensor key_codes, Tensor? query_mask, "
+      "Tensor? key_mask, Tensor? query_offsets, Tensor? key_offsets, Tensor? seed, "
+      "int num_hashes, float code_bits, str mode, str gradient, int? backward_hashes, "
+      "bool need_query_or_key, bool need_value) "
+      "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 }
+
+STABLE_TORCH_LIBRARY_IMPL(yoso, CPU, m) { yoso::implement(m); }
+STABLE_TORCH_LIBRARY_IMPL(yoso, CUDA, m) { yoso::implement(m); }

@@ -20,8 +20,12 @@ struct YosoOptions {
   Mode mode = Mode::kAuto;
   Gradient gradient = Gradient::kSurrogate;
   Projection projection = Projection::kHadamard;
-  int64_t num_hashes = 32;           // M, used when sampled
-  double code_bits = 8;              // T; when sampled an integer from 1 to 16
+  int64_t num_hashes = 32;  // M, used when sampled
+  double code_bits = 8;     // T; when sampled an integer from 1 to 16
+  // Absent: all. Else the gradient of queries and keys (not of values) comes from a block of so
+  // many of the hashes, drawn from the seed: an unbiased estimate of that from all, for less time.
+  // A divisor of num_hashes; with the surrogate gradient.
+  std::optional<int64_t> backward_hashes = {};
   bool normalize_output = true;      // l2-normalise the output rows (the paper's layer)
   std::optional<int64_t> seed = {};  // absent: drawn from torch's default CPU generator
 };

@@ -1,4 +1,4 @@
-// How a wrapper runs its operator on the device of its tensors.
+// Runs an operator on the device of its tensors.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,18 +8,6 @@
 #include "yoso/cuda/stream.h"
 
 namespace yoso {
-
-// kRun is cpu::OPERATOR or cuda::OPERATOR: the template argument of a wrapper says where it runs.
-template <auto kRun>
-class Runner;
-
-template <class Op, void (*kRun)(const Op&)>
-class Runner<kRun> {
- public:
-  static constexpr bool kOnGpu = false;
-  explicit Runner(const torch::stable::Tensor& /*like*/) {}
-  void operator()(const Op& a) { kRun(a); }
-};
 
 #ifdef YOSO_CUDA
 
@@ -34,13 +22,10 @@ class TorchStream : public cuda::Stream {
 };
 
 // Makes the device of `like` the current one as long as it lives.
-template <class Op, void (*kRun)(const Op&, cuda::Stream&)>
-class Runner<kRun> {
+class GpuRun {
  public:
-  static constexpr bool kOnGpu = true;
-  explicit Runner(const torch::stable::Tensor& like)
+  explicit GpuRun(const torch::stable::Tensor& like)
       : device_(like.get_device_index()), stream_(like.get_device_index()), scope_(stream_) {}
-  void operator()(const Op& a) { kRun(a, stream_); }
   cuda::Stream& stream() { return stream_; }
 
  private:
@@ -49,17 +34,20 @@ class Runner<kRun> {
   cuda::Stream::Scope scope_;
 };
 
-#else
-
-// Arguments has refused tensors on a GPU, by name, before this is reached.
-template <class Op, void (*kRun)(const Op&, cuda::Stream&)>
-class Runner<kRun> {
- public:
-  static constexpr bool kOnGpu = false;
-  explicit Runner(const torch::stable::Tensor& /*like*/) {}
-  void operator()(const Op&) {}
-};
-
 #endif
+
+// run<cpu::OPERATOR, cuda::OPERATOR>(a, x), on the device of x. Without CUDA code in the library
+// Arguments has refused tensors on a GPU, by name, before this is reached.
+template <auto kCpu, auto kCuda, class Op>
+void run(const Op& a, [[maybe_unused]] const torch::stable::Tensor& like) {
+#ifdef YOSO_CUDA
+  if (like.is_cuda()) {
+    GpuRun gpu(like);
+    kCuda(a, gpu.stream());
+    return;
+  }
+#endif
+  kCpu(a);
+}
 
 }  // namespace yoso

@@ -1,0 +1,258 @@
+"""What torch must know of the operators besides their kernels: shapes of results, and gradients.
+
+Loads the library first: that of this package, or the one that the environment variable YOSO_LIBRARY
+names, for work on the sources. The operators are described in yoso/torch/operators.cc; layouts here
+are theirs, [B, N, H, D] and [B, H, M, N], or without B for ragged batches.
+"""
+
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pathlib
+from typing import Any, NoReturn, Optional
+
+import torch
+from torch import Tensor
+
+_OptionalTensor = Optional[Tensor]
+
+
+def _load() -> None:
+    library = os.environ.get("YOSO_LIBRARY") or pathlib.Path(__file__).with_name("libyoso_torch.so")
+    path = pathlib.Path(library).resolve()
+    if not path.is_file():
+        raise ImportError(
+            f"yoso: {path} is not there, expected the library of operators: install the package "
+            "with pip, or name a build of it in YOSO_LIBRARY"
+        )
+    torch.ops.load_library(path)
+
+
+_load()
+_ops = torch.ops.yoso
+
+hash = _ops.hash.default
+bucket_attention = _ops.bucket_attention.default
+attention = _ops.attention.default
+
+
+# Shapes.
+
+
+def _code_type(code_bits: float) -> torch.dtype:
+    return torch.uint8 if code_bits <= 8 else torch.uint16
+
+
+def _sum_type(like: Tensor) -> torch.dtype:
+    return torch.float64 if like.dtype == torch.float64 else torch.float32
+
+
+def _codes(x: Tensor, num_hashes: int, dtype: torch.dtype) -> Tensor:
+    *batch, tokens, heads, _ = x.shape
+    return x.new_empty(*batch, heads, num_hashes, tokens, dtype=dtype)
+
+
+def _may_sample(mode: str, code_bits: float) -> bool:
+    return mode != "expected" and code_bits in range(1, 17)
+
+
+@torch.library.register_fake("yoso::hash")
+def _(
+    x: Tensor,
+    num_hashes: int,
+    code_bits: int,
+    seed: int,
+    projection: str = "hadamard",
+    projection_heads: Optional[int] = None,
+) -> Tensor:
+    return _codes(x, num_hashes, _code_type(code_bits))
+
+
+def _rows_like(codes: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    *batch, heads, _, tokens = codes.shape
+    return codes.new_empty(*batch, tokens, heads, width, dtype=dtype)
+
+
+@torch.library.register_fake("yoso::bucket_attention")
+def _(
+    query_codes: Tensor,
+    key_codes: Tensor,
+    values: Tensor,
+    code_bits: int,
+    query_mask: _OptionalTensor = None,
+    key_mask: _OptionalTensor = None,
+    query_offsets: _OptionalTensor = None,
+    key_offsets: _OptionalTensor = None,
+    dtype: Optional[torch.dtype] = None,
+) -> Tensor:
+    return _rows_like(query_codes, values.shape[-1], dtype or values.dtype)
+
+
+@torch.library.register_fake("yoso::bucket_attention_grad")
+def _(
+    query_codes: Tensor,
+    key_codes: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    *_: Any,
+    **__: Any,
+) -> tuple[Tensor, Tensor]:
+    dtype = _sum_type(queries)
+    return queries.new_empty(queries.shape, dtype=dtype), keys.new_empty(keys.shape, dtype=dtype)
+
+
+@torch.library.register_fake("yoso::expected_attention")
+def _(
+    queries: Tensor,
+    keys: Tensor,
+    query_scale: _OptionalTensor,
+    key_scale: _OptionalTensor,
+    values: Tensor,
+    code_bits: float,
+    query_mask: _OptionalTensor = None,
+    key_mask: _OptionalTensor = None,
+    query_offsets: _OptionalTensor = None,
+    key_offsets: _OptionalTensor = None,
+    dtype: Optional[torch.dtype] = None,
+) -> Tensor:
+    return queries.new_empty(*queries.shape[:-1], values.shape[-1], dtype=dtype or values.dtype)
+
+
+@torch.library.register_fake("yoso::expected_attention_grad")
+def _(
+    queries: Tensor,
+    keys: Tensor,
+    query_scale: _OptionalTensor,
+    key_scale: _OptionalTensor,
+    values: Tensor,
+    *_: Any,
+    **__: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = _sum_type(queries)
+    return (
+        queries.new_empty(queries.shape, dtype=dtype),
+        keys.new_empty(keys.shape, dtype=dtype),
+        values.new_empty(values.shape),
+    )
+
+
+@torch.library.register_fake("yoso::attention")
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: _OptionalTensor,
+    key_mask: _OptionalTensor,
+    query_offsets: _OptionalTensor,
+    key_offsets: _OptionalTensor,
+    seed: _OptionalTensor,
+    num_hashes: int,
+    code_bits: float,
+    mode: str,
+    gradient: str,
+    projection: str,
+    normalize_output: bool,
+    backward_hashes: Optional[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    out = query.new_empty(*query.shape[:-1], value.shape[-1])
+    scale = _codes(query, 1, _sum_type(value)) if normalize_output else _none(value)
+    if not _may_sample(mode, code_bits):
+        return out, scale, _none(query, torch.uint8), _none(key, torch.uint8)
+    dtype = _code_type(code_bits)
+    return out, scale, _codes(query, num_hashes, dtype), _codes(key, num_hashes, dtype)
+
+
+def _none(like: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
+    return like.new_empty(0, dtype=dtype or _sum_type(like))
+
+
+@torch.library.register_fake("yoso::attention_backward")
+def _(
+    out_grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    need_query_or_key, need_value = args[-2:]
+    return (
+        query.new_empty(query.shape if need_query_or_key else 0),
+        key.new_empty(key.shape if need_query_or_key else 0),
+        value.new_empty(value.shape if need_value else 0),
+    )
+
+
+# Gradients.
+
+
+def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    query, key, value, query_mask, key_mask, query_offsets, key_offsets, seed = inputs[:8]
+    num_hashes, code_bits, mode, gradient, _, normalize_output, backward_hashes = inputs[8:]
+    out, out_scale, query_codes, key_codes = output
+    if not normalize_output:
+        out = out_scale = None  # type: ignore[assignment]
+    sides = query_mask, key_mask, query_offsets, key_offsets
+    ctx.save_for_backward(query, key, value, out, out_scale, query_codes, key_codes, *sides, seed)
+    ctx.options = num_hashes, code_bits, mode, gradient, backward_hashes
+    ctx.mark_non_differentiable(output[1], query_codes, key_codes)
+    ctx.set_materialize_grads(False)
+
+
+def _attention_gradients(ctx: Any, out_grad: _OptionalTensor, *_: Any) -> tuple[Any, ...]:
+    nothing = (None,) * 12
+    if out_grad is None:
+        return (None, None, None, *nothing)
+    need_query, need_key, need_value = ctx.needs_input_grad[:3]
+    query_grad, key_grad, value_grad = _ops.attention_backward.default(
+        out_grad, *ctx.saved_tensors, *ctx.options, need_query or need_key, need_value
+    )
+    return (
+        query_grad if need_query else None,
+        key_grad if need_key else None,
+        value_grad if need_value else None,
+        *nothing,
+    )
+
+
+torch.library.register_autograd(
+    "yoso::attention", _attention_gradients, setup_context=_keep_attention
+)
+
+
+def _keep_bucket_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    query_codes, key_codes, values, ctx.code_bits, *sides, _ = inputs
+    ctx.save_for_backward(query_codes, key_codes, *sides)
+    ctx.dtype = values.dtype
+
+
+def _bucket_attention_gradients(ctx: Any, out_grad: Tensor) -> tuple[Any, ...]:
+    query_codes, key_codes, query_mask, key_mask, query_offsets, key_offsets = ctx.saved_tensors
+    value_grad = bucket_attention(
+        key_codes,
+        query_codes,
+        out_grad,
+        ctx.code_bits,
+        key_mask,
+        query_mask,
+        key_offsets,
+        query_offsets,
+        ctx.dtype,
+    )
+    return None, None, value_grad, None, None, None, None, None, None
+
+
+torch.library.register_autograd(
+    "yoso::bucket_attention", _bucket_attention_gradients, setup_context=_keep_bucket_attention
+)
+
+
+def _refuse_gradient(name: str) -> None:
+    def refuse(ctx: Any, *_: Any) -> NoReturn:
+        raise NotImplementedError(
+            f"{name}: its gradient is asked for, expected none: double backward is not supported"
+        )
+
+    torch.library.register_autograd(f"yoso::{name}", refuse)
+
+
+for _name in ("attention_backward", "bucket_attention_grad", "expected_attention_grad"):
+    _refuse_gradient(_name)
