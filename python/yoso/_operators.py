@@ -152,17 +152,21 @@ def _(
     projection: str,
     normalize_output: bool,
     backward_hashes: Optional[int],
+    heads_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if heads_first:
+        query, key = query.transpose(-3, -2), key.transpose(-3, -2)
     out = query.new_empty(*query.shape[:-1], value.shape[-1])
     scale = _codes(query, 1, _sum_type(value)) if normalize_output else _none(value)
-    if not _may_sample(mode, code_bits):
-        return out, scale, _none(query, torch.uint8), _none(key, torch.uint8)
-    dtype = _code_type(code_bits)
-    return out, scale, _codes(query, num_hashes, dtype), _codes(key, num_hashes, dtype)
+    if _may_sample(mode, code_bits):
+        codes = [_codes(x, num_hashes, _code_type(code_bits)) for x in (query, key)]
+    else:
+        codes = [query.new_empty(0, dtype=torch.uint8) for _ in range(2)]
+    return out.transpose(-3, -2) if heads_first else out, scale, codes[0], codes[1]
 
 
-def _none(like: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
-    return like.new_empty(0, dtype=dtype or _sum_type(like))
+def _none(like: Tensor) -> Tensor:
+    return like.new_empty(0, dtype=_sum_type(like))
 
 
 @torch.library.register_fake("yoso::attention_backward")
@@ -173,49 +177,73 @@ def _(
     value: Tensor,
     *args: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    need_query_or_key, need_value = args[-2:]
+    heads_first, need_query_or_key, need_value = args[-3:]
+
+    def gradient(like: Tensor, needed: bool) -> Tensor:
+        if not needed:
+            return like.new_empty(0)
+        if not heads_first:
+            return like.new_empty(like.shape)
+        return like.new_empty(like.transpose(-3, -2).shape).transpose(-3, -2)
+
     return (
-        query.new_empty(query.shape if need_query_or_key else 0),
-        key.new_empty(key.shape if need_query_or_key else 0),
-        value.new_empty(value.shape if need_value else 0),
+        gradient(query, need_query_or_key),
+        gradient(key, need_query_or_key),
+        gradient(value, need_value),
     )
 
 
 # Gradients.
 
-
-def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    query, key, value, query_mask, key_mask, query_offsets, key_offsets, seed = inputs[:8]
-    num_hashes, code_bits, mode, gradient, _, normalize_output, backward_hashes = inputs[8:]
-    out, out_scale, query_codes, key_codes = output
-    if not normalize_output:
-        out = out_scale = None  # type: ignore[assignment]
-    sides = query_mask, key_mask, query_offsets, key_offsets
-    ctx.save_for_backward(query, key, value, out, out_scale, query_codes, key_codes, *sides, seed)
-    ctx.options = num_hashes, code_bits, mode, gradient, backward_hashes
-    ctx.mark_non_differentiable(output[1], query_codes, key_codes)
-    ctx.set_materialize_grads(False)
+_library = torch.library.Library("yoso", "IMPL")
 
 
-def _attention_gradients(ctx: Any, out_grad: _OptionalTensor, *_: Any) -> tuple[Any, ...]:
-    nothing = (None,) * 12
-    if out_grad is None:
-        return (None, None, None, *nothing)
-    need_query, need_key, need_value = ctx.needs_input_grad[:3]
-    query_grad, key_grad, value_grad = _ops.attention_backward.default(
-        out_grad, *ctx.saved_tensors, *ctx.options, need_query or need_key, need_value
-    )
-    return (
-        query_grad if need_query else None,
-        key_grad if need_key else None,
-        value_grad if need_value else None,
-        *nothing,
-    )
+class _Attention(torch.autograd.Function):
+    """Autograd of yoso::attention: its rows, and all other arguments as one tuple."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, others: tuple[Any, ...]
+    ) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = attention(query, key, value, *others)
+        sides, seed = others[:4], others[4]
+        num_hashes, code_bits, mode, gradient, _, normalize_output, *last = others[5:]
+        result = output[:2] if normalize_output else (None, None)
+        ctx.save_for_backward(query, key, value, *result, *output[2:], *sides, seed)
+        ctx.options = num_hashes, code_bits, mode, gradient, *last
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, out_grad: _OptionalTensor, *_: Any) -> tuple[_OptionalTensor, ...]:
+        if out_grad is None:
+            return None, None, None, None
+        need_query, need_key, need_value, _ = ctx.needs_input_grad
+        query_grad, key_grad, value_grad = _ops.attention_backward.default(
+            out_grad, *ctx.saved_tensors, *ctx.options, need_query or need_key, need_value
+        )
+        return (
+            query_grad if need_query else None,
+            key_grad if need_key else None,
+            value_grad if need_value else None,
+            None,
+        )
 
 
-torch.library.register_autograd(
-    "yoso::attention", _attention_gradients, setup_context=_keep_attention
-)
+# torch.library.register_autograd would do the same, but takes 60 microseconds a call to look up
+# the defaults of so many arguments.
+def _attention_with_autograd(
+    keys: torch._C.DispatchKeySet, query: Tensor, key: Tensor, value: Tensor, *others: Any
+) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value):
+        return _Attention.apply(query, key, value, others)
+    with torch._C._AutoDispatchBelowAutograd():
+        return attention.redispatch(keys & torch._C._after_autograd_keyset, query, key, value, *others)
+
+
+_library.impl("attention", _attention_with_autograd, "Autograd", with_keyset=True)
 
 
 def _keep_bucket_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -224,18 +252,11 @@ def _keep_bucket_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
     ctx.dtype = values.dtype
 
 
-def _bucket_attention_gradients(ctx: Any, out_grad: Tensor) -> tuple[Any, ...]:
+def _bucket_attention_gradients(ctx: Any, out_grad: Tensor) -> tuple[_OptionalTensor, ...]:
     query_codes, key_codes, query_mask, key_mask, query_offsets, key_offsets = ctx.saved_tensors
+    sides = key_mask, query_mask, key_offsets, query_offsets
     value_grad = bucket_attention(
-        key_codes,
-        query_codes,
-        out_grad,
-        ctx.code_bits,
-        key_mask,
-        query_mask,
-        key_offsets,
-        query_offsets,
-        ctx.dtype,
+        key_codes, query_codes, out_grad, ctx.code_bits, *sides, ctx.dtype
     )
     return None, None, value_grad, None, None, None, None, None, None
 
@@ -245,14 +266,13 @@ torch.library.register_autograd(
 )
 
 
-def _refuse_gradient(name: str) -> None:
+def _refuse_gradient(name: str, what: str) -> None:
     def refuse(ctx: Any, *_: Any) -> NoReturn:
-        raise NotImplementedError(
-            f"{name}: its gradient is asked for, expected none: double backward is not supported"
-        )
+        raise NotImplementedError(f"yoso.{name}: its gradient is asked for, expected none: {what}")
 
     torch.library.register_autograd(f"yoso::{name}", refuse)
 
 
 for _name in ("attention_backward", "bucket_attention_grad", "expected_attention_grad"):
-    _refuse_gradient(_name)
+    _refuse_gradient(_name, "double backward is not supported")
+_refuse_gradient("expected_attention", "use yoso.attention(mode='expected')")

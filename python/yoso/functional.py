@@ -50,15 +50,12 @@ def attention(
         query_mask = key_mask = mask
     if cu_seqlens is not None:
         query_cu_seqlens = key_cu_seqlens = cu_seqlens
-    swap = layout == "bhnd" and query_cu_seqlens is None
-    if swap:
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if seed is None and mode != "expected":
         seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
     elif isinstance(seed, int):
         seed = torch.full((), seed, dtype=torch.int64, device="cpu")
     code_bits = 8.0 if code_bits is None else float(code_bits)
-    out = _operators.attention(
+    out, *_ = _operators.attention(
         query,
         key,
         value,
@@ -74,5 +71,6 @@ def attention(
         projection,
         normalize_output,
         backward_hashes,
-    )[0]
-    return out.transpose(1, 2) if swap else out
+        layout == "bhnd" and query_cu_seqlens is None,
+    )
+    return out

@@ -117,13 +117,14 @@ Attention attention(const Tensor& query, const Tensor& key, const Tensor& value,
   static const auto op = find<std::tuple<Tensor, Tensor, Tensor, Tensor>(
       const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
       const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, int64_t, double,
-      c10::string_view, c10::string_view, c10::string_view, bool, std::optional<int64_t>)>(
+      c10::string_view, c10::string_view, c10::string_view, bool, std::optional<int64_t>, bool)>(
       "yoso::attention");
   const auto [out, out_scale, query_codes, key_codes] =
       call(op, query, key, value, optional(sides.query_mask), optional(sides.key_mask),
            optional(sides.query_offsets), optional(sides.key_offsets), optional(seed),
            options.num_hashes, options.code_bits, name_of(options.mode), name_of(options.gradient),
-           name_of(options.projection), options.normalize_output, options.backward_hashes);
+           name_of(options.projection), options.normalize_output, options.backward_hashes,
+           /*heads_first=*/false);
   return {out, out_scale, query_codes, key_codes};
 }
 
@@ -137,15 +138,16 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& out_grad, co
       const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
       const OptionalTensor&, const Tensor&, const Tensor&, const OptionalTensor&,
       const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-      int64_t, double, c10::string_view, c10::string_view, std::optional<int64_t>, bool, bool)>(
-      "yoso::attention_backward");
+      int64_t, double, c10::string_view, c10::string_view, std::optional<int64_t>, bool, bool,
+      bool)>("yoso::attention_backward");
   const bool normalized = options.normalize_output;
   return call(op, out_grad, query, key, value, normalized ? optional(forward.out) : std::nullopt,
               normalized ? optional(forward.out_scale) : std::nullopt, forward.query_codes,
               forward.key_codes, optional(sides.query_mask), optional(sides.key_mask),
               optional(sides.query_offsets), optional(sides.key_offsets), optional(seed),
               options.num_hashes, options.code_bits, name_of(options.mode),
-              name_of(options.gradient), options.backward_hashes, need_query_or_key, need_value);
+              name_of(options.gradient), options.backward_hashes, /*heads_first=*/false,
+              need_query_or_key, need_value);
 }
 
 }  // namespace yoso::ops

@@ -72,13 +72,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
       "Tensor? query_offsets=None, Tensor? key_offsets=None) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 
-  // The whole layer on raw rows. seed: one int64 on the CPU; None only where nothing is sampled.
+  // The whole layer on raw rows. heads_first: query, key, value, out and their gradients are
+  // [B, H, N, D], or [H, total, D]. seed: one int64 on the CPU; None only where nothing is sampled.
   // gradient and backward_hashes are the backward's, and checked here. out_scale and the codes are
   // for the backward: without elements where it needs none (no normalisation; never sampled).
   m.def(
       "attention(Tensor query, Tensor key, Tensor value, Tensor? query_mask, Tensor? key_mask, "
       "Tensor? query_offsets, Tensor? key_offsets, Tensor? seed, int num_hashes, float code_bits, "
-      "str mode, str gradient, str projection, bool normalize_output, int? backward_hashes) "
+      "str mode, str gradient, str projection, bool normalize_output, int? backward_hashes, "
+      "bool heads_first) "
       "-> (Tensor out, Tensor out_scale, Tensor query_codes, Tensor key_codes)");
   // out and out_scale: None when the output is not normalised. A gradient that is not needed has
   // no elements.
@@ -87,7 +89,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
       "Tensor? out_scale, Tensor query_codes, Tensor key_codes, Tensor? query_mask, "
       "Tensor? key_mask, Tensor? query_offsets, Tensor? key_offsets, Tensor? seed, "
       "int num_hashes, float code_bits, str mode, str gradient, int? backward_hashes, "
-      "bool need_query_or_key, bool need_value) "
+      "bool heads_first, bool need_query_or_key, bool need_value) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 }
 
