@@ -16,7 +16,8 @@ install(TARGETS ${installed} EXPORT yoso)
 install(DIRECTORY yoso/core yoso/cpu yoso/cuda yoso/ops DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/yoso
         FILES_MATCHING PATTERN "*.h"
         PATTERN "*testing.h" EXCLUDE
-        PATTERN "core/file.h" EXCLUDE)
+        PATTERN "core/file.h" EXCLUDE
+        PATTERN "core/json_fields.h" EXCLUDE)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/yoso)
 install(EXPORT yoso NAMESPACE yoso:: FILE yosoTargets.cmake DESTINATION ${package_dir})

@@ -65,3 +65,16 @@ function(yoso_add_bench name)
     target_link_libraries(${name} PRIVATE ${ARGN} yoso_options benchmark::benchmark_main)
   endif()
 endfunction()
+
+# yoso_add_reference_test(tokenizers_package tokenizers_cases.py tokenizer_test ARGS...): the script
+# of tests/references writes what a Python package computes, and the test compares. Skipped, with the
+# reason, where the interpreter YOSO_REFERENCE_PYTHON lacks the package.
+find_program(YOSO_REFERENCE_PYTHON python3 DOC "Python with tokenizers, transformers and torch")
+function(yoso_add_reference_test name script test)
+  if(YOSO_DEVELOPER AND YOSO_REFERENCE_PYTHON)
+    add_test(NAME ${name} COMMAND ${YOSO_REFERENCE_PYTHON}
+      ${PROJECT_SOURCE_DIR}/tests/references/${script} ${CMAKE_CURRENT_BINARY_DIR}/${name}
+      ${ARGN} --test $<TARGET_FILE:${test}>)
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1800)
+  endif()
+endfunction()
