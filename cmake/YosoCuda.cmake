@@ -7,7 +7,7 @@ if(architectures STREQUAL "")
   # sm_90a is sm_90 with what later GPUs do not have.
   string(REPLACE "90-real" "90a-real" architectures "${CMAKE_CUDA_ARCHITECTURES_NATIVE}")
 endif()
-if(architectures STREQUAL "")
+if(NOT architectures MATCHES "^[0-9a]")  # CMake 4 says in words that there is no GPU
   set(architectures 90a-real)
 endif()
 set(CMAKE_CUDA_ARCHITECTURES ${architectures})

@@ -15,8 +15,7 @@ add_library(yoso::torch_abi ALIAS yoso_torch_abi)
 target_include_directories(yoso_torch_abi SYSTEM INTERFACE ${YOSO_TORCH_DIR}/include)
 target_link_libraries(yoso_torch_abi INTERFACE ${YOSO_TORCH_DIR}/lib/libtorch_cpu.so
                                                ${YOSO_TORCH_DIR}/lib/libc10.so)
-target_link_options(yoso_torch_abi INTERFACE
-  -Wl,-rpath,${YOSO_TORCH_DIR}/lib "LINKER:--allow-shlib-undefined")
+target_link_options(yoso_torch_abi INTERFACE "LINKER:--allow-shlib-undefined")
 
 add_library(yoso_libtorch INTERFACE)
 add_library(yoso::libtorch ALIAS yoso_libtorch)
