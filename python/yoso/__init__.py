@@ -1,7 +1,8 @@
-"""YOSO attention for PyTorch: attention whose weights are hash collisions, linear in the length."""
+"""YOSO attention for PyTorch: attention by hash collisions, linear in the length."""
 
 # SPDX-License-Identifier: Apache-2.0
-from yoso.functional import attention
+from yoso import nn
+from yoso.functional import attention, bucket_attention, expected_attention, hash
 
 __version__ = "0.1.0"
-__all__ = ["attention"]
+__all__ = ["attention", "bucket_attention", "expected_attention", "hash", "nn"]

@@ -238,7 +238,7 @@ def _attention_with_autograd(
     keys: torch._C.DispatchKeySet, query: Tensor, key: Tensor, value: Tensor, *others: Any
 ) -> tuple[Tensor, ...]:
     if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value):
-        return _Attention.apply(query, key, value, others)
+        return _Attention.apply(query, key, value, others)  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
         return attention.redispatch(keys & torch._C._after_autograd_keyset, query, key, value, *others)
 

@@ -1,10 +1,17 @@
-"""The functions of yoso: arguments as a user has them, to the operators of the library."""
+"""The functions of yoso: a user's arguments, handed to the operators of the library.
+
+Letters: B batch, H heads, N tokens (Nq queries, Nk keys), D width of queries and keys, V of values,
+M hash functions, T bits of a code. Rows are [B, H, N, D] with layout "bhnd" and [B, N, H, D] with
+"bnhd"; ragged batches (cu_seqlens) are [total, H, D] in either. Masks are bool, True = real token.
+What the operators refuse raises RuntimeError: what is wrong, what was got, what was expected.
+"""
 
 # SPDX-License-Identifier: Apache-2.0
-from typing import Literal, Optional, Union
+from typing import Literal, Optional, TypedDict, Union
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from yoso import _operators
 
@@ -12,6 +19,23 @@ Mode = Literal["auto", "sampled", "expected"]
 Gradient = Literal["surrogate", "true"]
 Projection = Literal["hadamard", "gaussian"]
 Layout = Literal["bhnd", "bnhd"]
+
+
+class AttentionOptions(TypedDict, total=False):
+    """The options of `attention` that a module keeps."""
+
+    num_hashes: int
+    code_bits: Optional[float]
+    mode: Mode
+    gradient: Gradient
+    projection: Projection
+    seed: Union[int, Tensor, None]
+    normalize_output: bool
+    backward_hashes: Optional[int]
+
+
+# 8 is where a GPU's tables of buckets are fast, and enough for some thousand tokens.
+DEFAULT_CODE_BITS = 8
 
 
 def attention(
@@ -36,41 +60,209 @@ def attention(
     layout: Layout = "bhnd",
     is_causal: bool = False,
 ) -> Tensor:
-    """YOSO attention over heads.
+    r"""YOSO attention: values weighted by how often queries and keys share a hash code.
 
-    query [B, Hq, Nq, D], key [B, Hk, Nk, D], value [B, Hk, Nk, V] -> [B, Hq, Nq, V].
-    Masks are bool [B, N], True = real; `mask` is for both sides, the others for one.
+    .. math:: out_i = normalize(\sum_j p_{ij} value_j), \quad
+              p_{ij} = (1 - \arccos(q_i \cdot k_j) / \pi)^T
+
+    with q and k the rows of `query` and `key` divided by their norms. Expected attention computes
+    :math:`p_{ij}` (quadratic in N); sampled attention takes the share of M hashes in which the
+    T-bit codes of i and j are equal, whose mean it is, in time and memory linear in N.
+
+    Args:
+        query: [B, Hq, Nq, D], D from 1 to 256; float32, float64 (CPU), bfloat16 or float16.
+        key: [B, Hk, Nk, D], Hq a multiple of Hk.
+        value: [B, Hk, Nk, V], V from 1 to 256.
+        mask: [B, N], real tokens of both sides (self-attention). Whatever masked rows hold does not
+            matter: their outputs and gradients are 0. `query_mask` and `key_mask` are for one side.
+        cu_seqlens: [B + 1], from 0 to total: where sequences begin in a ragged batch, for both
+            sides; `query_cu_seqlens` and `key_cu_seqlens` for one each. On a GPU they are copied to
+            the CPU, which waits for the GPU: pass int64 on the CPU.
+        num_hashes: M, at least 1.
+        code_bits: T; an integer from 1 to 16 when sampled. None: 8.
+        mode: "sampled", "expected", or "auto": the faster one for device, length and mask.
+        gradient: of queries and keys. "surrogate": the paper's lower bound of the slope. "true":
+            the slope itself, at pairs that collided.
+        projection: "hadamard", or "gaussian": slower, and exactly the probability above.
+        seed: fixes the hashes; a tensor of one int64 on the CPU is not baked into a compiled graph.
+            None: drawn from torch's default CPU generator.
+        normalize_output: divide output rows by their norm (the paper's layer).
+        backward_hashes: m, a divisor of M: the gradients of queries and keys come from a random m of
+            the hashes, an unbiased estimate for less time. None: all.
+        layout: of query, key, value and result.
+        is_causal: refused.
+
+    Returns:
+        [B, Hq, Nq, V] of the type of query. Double backward and forward-mode raise
+        NotImplementedError. Under autocast, inputs are cast as for torch's own attention.
     """
     if is_causal:
         raise ValueError(
-            "yoso.attention: is_causal is True, expected False: every query sees every key; use "
+            "yoso.attention: is_causal is True, expected False: each query sees all keys; use "
             "torch.nn.functional.scaled_dot_product_attention for causal attention"
         )
-    if mask is not None:
-        query_mask = key_mask = mask
-    if cu_seqlens is not None:
-        query_cu_seqlens = key_cu_seqlens = cu_seqlens
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(query, key, value)
+    device = query.device.type
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        query, key, value = _autocast(device, query, key, value)
+    query_mask, key_mask = _both_sides("mask", mask, query_mask, key_mask)
+    query_offsets, key_offsets = _both_sides(
+        "cu_seqlens", cu_seqlens, query_cu_seqlens, key_cu_seqlens
+    )
     if seed is None and mode != "expected":
         seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
     elif isinstance(seed, int):
         seed = torch.full((), seed, dtype=torch.int64, device="cpu")
-    code_bits = 8.0 if code_bits is None else float(code_bits)
     out, *_ = _operators.attention(
         query,
         key,
         value,
         query_mask,
         key_mask,
-        query_cu_seqlens,
-        key_cu_seqlens,
+        _offsets(query_offsets),
+        _offsets(key_offsets),
         seed,
         num_hashes,
-        code_bits,
+        DEFAULT_CODE_BITS if code_bits is None else code_bits,
         mode,
         gradient,
         projection,
         normalize_output,
         backward_hashes,
-        layout == "bhnd" and query_cu_seqlens is None,
+        _heads_first(layout) and query_offsets is None,
     )
     return out
+
+
+def expected_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Optional[Tensor] = None,
+    query_mask: Optional[Tensor] = None,
+    key_mask: Optional[Tensor] = None,
+    code_bits: Optional[float] = None,
+    gradient: Gradient = "surrogate",
+    normalize_output: bool = False,
+    layout: Layout = "bhnd",
+) -> Tensor:
+    """The mean of sampled attention over all hashes, O(Nq Nk (D + V)): what tests compare with.
+
+    Arguments are those of `attention`; without normalisation unless asked for.
+    """
+    return attention(
+        query,
+        key,
+        value,
+        mask=mask,
+        query_mask=query_mask,
+        key_mask=key_mask,
+        code_bits=code_bits,
+        mode="expected",
+        gradient=gradient,
+        normalize_output=normalize_output,
+        layout=layout,
+    )
+
+
+def hash(
+    x: Tensor,
+    *,
+    seed: int,
+    num_hashes: int = 32,
+    code_bits: int = DEFAULT_CODE_BITS,
+    projection: Projection = "hadamard",
+    projection_heads: Optional[int] = None,
+    layout: Layout = "bhnd",
+) -> Tensor:
+    """Codes of rows by the signs of random projections.
+
+    Two rows share a code with probability (1 - acos(cosine) / pi)^T, exactly for "gaussian"
+    projections. The same seed gives the same projections for queries and keys, alone and in any
+    batch; scaling a row by a positive number keeps its codes.
+
+    Args:
+        x: [B, H, N, D] rows, D from 1 to 256.
+        seed: of the projections.
+        num_hashes: M, codes of each row.
+        code_bits: T, 1 to 16.
+        projection: "hadamard" or "gaussian".
+        projection_heads: divides H; head h uses projection h / (H / projection_heads). None: H.
+
+    Returns:
+        [B, H, M, N], uint8 up to 8 bits and uint16 above.
+    """
+    rows = x.transpose(-3, -2) if _heads_first(layout) else x
+    return _operators.hash(rows, num_hashes, code_bits, seed, projection, projection_heads)
+
+
+def bucket_attention(
+    query_codes: Tensor,
+    key_codes: Tensor,
+    value: Tensor,
+    *,
+    code_bits: int = DEFAULT_CODE_BITS,
+    mask: Optional[Tensor] = None,
+    query_mask: Optional[Tensor] = None,
+    key_mask: Optional[Tensor] = None,
+    layout: Layout = "bhnd",
+) -> Tensor:
+    """Values summed by collisions: out_i = 1/M sum_m sum_j [codes of i and j equal] value_j.
+
+    Differentiable in `value`.
+
+    Args:
+        query_codes: [B, Hq, M, Nq], as `hash` gives them.
+        key_codes: [B, Hk, M, Nk], Hq a multiple of Hk.
+        value: [B, Hk, Nk, V].
+        code_bits: T, with which the codes were made.
+        mask: [B, N], real tokens of both sides; `query_mask` and `key_mask` for one.
+
+    Returns:
+        [B, Hq, Nq, V], not normalised.
+    """
+    query_mask, key_mask = _both_sides("mask", mask, query_mask, key_mask)
+    swap = _heads_first(layout)
+    rows = value.transpose(-3, -2) if swap else value
+    out = _operators.bucket_attention(query_codes, key_codes, rows, code_bits, query_mask, key_mask)
+    return out.transpose(-3, -2) if swap else out
+
+
+def _heads_first(layout: str) -> bool:
+    if layout not in ("bhnd", "bnhd"):
+        raise ValueError(f"yoso: layout is {layout!r}, expected 'bhnd' or 'bnhd'")
+    return layout == "bhnd"
+
+
+def _both_sides(
+    name: str, both: Optional[Tensor], query: Optional[Tensor], key: Optional[Tensor]
+) -> tuple[Optional[Tensor], Optional[Tensor]]:
+    if both is None:
+        return query, key
+    if query is not None or key is not None:
+        raise ValueError(
+            f"yoso: {name} is given with query_{name} or key_{name}, expected it alone: it is for "
+            "both sides"
+        )
+    return both, both
+
+
+def _offsets(cu_seqlens: Optional[Tensor]) -> Optional[Tensor]:
+    return None if cu_seqlens is None else cu_seqlens.to("cpu", torch.int64)
+
+
+def _autocast(device: str, *rows: Tensor) -> list[Tensor]:
+    dtype = torch.get_autocast_dtype(device)
+    narrow = torch.float32, torch.bfloat16, torch.float16
+    return [x.to(dtype) if x.dtype in narrow else x for x in rows]
+
+
+def _refuse_tangents(*rows: Tensor) -> None:
+    for x in rows:
+        if forward_ad.unpack_dual(x).tangent is not None:
+            raise NotImplementedError(
+                "yoso.attention: an input has a tangent, expected none: forward-mode "
+                "differentiation is not supported"
+            )

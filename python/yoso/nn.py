@@ -1,0 +1,245 @@
+"""Modules of YOSO attention, with the parameters that torch.nn gives theirs."""
+
+# SPDX-License-Identifier: Apache-2.0
+import math
+from typing import Any, Callable, Optional, Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import Unpack
+
+from yoso.functional import AttentionOptions, attention
+
+
+class Attention(nn.Module):
+    """Multi-head YOSO attention on [B, N, E], E = embed_dim.
+
+    Names and shapes of parameters are those of torch.nn.MultiheadAttention, so its state dict loads.
+    With conv_width w (odd) this is YOSO-C: to the normalised output of a head comes the convolution
+    of its values over the tokens, one filter of w taps a head, `conv_weight` [H, w].
+
+    Args:
+        embed_dim: E, a multiple of num_heads.
+        num_heads: H.
+        conv_width: w; 0: no convolution.
+        bias: of the projections.
+        options: those of `yoso.attention`: num_hashes, code_bits, mode, seed, ...
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        conv_width: int = 0,
+        bias: bool = True,
+        device: Union[torch.device, str, None] = None,
+        dtype: Optional[torch.dtype] = None,
+        **options: Unpack[AttentionOptions],
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or embed_dim % num_heads != 0:
+            raise ValueError(
+                f"yoso.nn.Attention: embed_dim is {embed_dim}, expected a multiple of num_heads = "
+                f"{num_heads}"
+            )
+        if conv_width < 0 or (conv_width > 0 and conv_width % 2 == 0):
+            raise ValueError(
+                f"yoso.nn.Attention: conv_width is {conv_width}, expected 0 or an odd number"
+            )
+        unknown = options.keys() - AttentionOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"yoso.nn.Attention: got the option {sorted(unknown)[0]!r}, expected one of "
+                f"{', '.join(AttentionOptions.__annotations__)}"
+            )
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.options = options
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim, **place))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * embed_dim, **place)) if bias else None
+        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias, **place)
+        self.conv_weight = (
+            nn.Parameter(torch.empty(num_heads, conv_width, **place)) if conv_width else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As torch.nn.MultiheadAttention and torch's convolutions do it."""
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        if self.in_proj_bias is not None:
+            nn.init.zeros_(self.in_proj_bias)
+            nn.init.zeros_(self.out_proj.bias)
+        if self.conv_weight is not None:
+            bound = 1 / math.sqrt(self.conv_weight.shape[1])
+            nn.init.uniform_(self.conv_weight, -bound, bound)
+
+    def extra_repr(self) -> str:
+        """Sizes and options."""
+        width = 0 if self.conv_weight is None else self.conv_weight.shape[1]
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"{self.embed_dim}, {self.num_heads}, conv_width={width}{options}"
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Optional[Tensor] = None,
+        *,
+        mask: Optional[Tensor] = None,
+        query_mask: Optional[Tensor] = None,
+        key_mask: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Attention of `query` [B, Nq, E] to `key` [B, Nk, E], or to itself.
+
+        Masks are bool [B, N], True = real; `mask` is for both sides. Values come from `key`.
+        """
+        if mask is not None:
+            query_mask = key_mask = mask
+        q, k, v = self._projections(query, key)
+        out = attention(q, k, v, query_mask=query_mask, key_mask=key_mask, **self.options)
+        if self.conv_weight is not None:
+            out = out + self._convolution(q, v, query_mask, key_mask)
+        out = out.transpose(1, 2).flatten(2)
+        return self.out_proj(out)
+
+    def _projections(self, query: Tensor, key: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        heads = (self.num_heads, self.embed_dim // self.num_heads)
+        if key is None:
+            rows = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
+            q, k, v = rows.unflatten(-1, (3, *heads)).permute(2, 0, 3, 1, 4)
+            return q, k, v
+        sizes = [self.embed_dim, 2 * self.embed_dim]
+        weights = self.in_proj_weight.split(sizes)
+        biases = (None, None) if self.in_proj_bias is None else self.in_proj_bias.split(sizes)
+        q = functional.linear(query, weights[0], biases[0]).unflatten(-1, heads).transpose(1, 2)
+        rows = functional.linear(key, weights[1], biases[1])
+        k, v = rows.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _convolution(
+        self,
+        query: Tensor,
+        value: Tensor,
+        query_mask: Optional[Tensor],
+        key_mask: Optional[Tensor],
+    ) -> Tensor:
+        assert self.conv_weight is not None
+        if query.shape[2] != value.shape[2]:
+            raise ValueError(
+                f"yoso.nn.Attention: key has {value.shape[2]} tokens, expected those of query, "
+                f"{query.shape[2]}, with conv_width"
+            )
+        if key_mask is not None:
+            value = value.masked_fill(~key_mask[:, None, :, None], 0)
+        heads, width = self.conv_weight.shape
+        filters = self.conv_weight.to(value.dtype)[:, None, :, None]
+        out = functional.conv2d(value, filters, padding=(width // 2, 0), groups=heads)
+        return out if query_mask is None else out.masked_fill(~query_mask[:, None, :, None], 0)
+
+
+class EncoderLayer(nn.Module):
+    """A replacement of torch.nn.TransformerEncoderLayer with YOSO attention.
+
+    It takes the same arguments, has the same parameters (its state dict loads) and works inside
+    torch.nn.TransformerEncoder. The differences: attention weights have no dropout, only the
+    outputs of attention and feed-forward have; `src_mask` and `is_causal` are refused, since every
+    token sees every other; the sequence comes second unless batch_first=True, as in torch.
+
+    Args:
+        conv_width: YOSO-C, see `Attention`.
+        options: those of `yoso.attention`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Union[str, Callable[[Tensor], Tensor]] = functional.relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Union[torch.device, str, None] = None,
+        dtype: Optional[torch.dtype] = None,
+        *,
+        conv_width: int = 0,
+        **options: Unpack[AttentionOptions],
+    ) -> None:
+        super().__init__()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.batch_first = batch_first
+        self.norm_first = norm_first
+        self.activation = _activation(activation)
+        self.self_attn = Attention(
+            d_model, nhead, conv_width=conv_width, bias=bias, **place, **options
+        )
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, **place)
+        self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias, **place)
+        self.norm2 = nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias, **place)
+        self.dropout = nn.Dropout(dropout)
+        self.dropout1 = nn.Dropout(dropout)
+        self.dropout2 = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Optional[Tensor] = None,
+        src_key_padding_mask: Optional[Tensor] = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Of [B, N, E], or [N, B, E] without batch_first.
+
+        src_key_padding_mask [B, N] is torch's: True, or minus infinity, is padding.
+        """
+        if src_mask is not None or is_causal:
+            raise ValueError(
+                "yoso.nn.EncoderLayer: src_mask or is_causal is given, expected only "
+                "src_key_padding_mask: each token sees all real tokens; use "
+                "torch.nn.TransformerEncoderLayer for masks of pairs"
+            )
+        x = src if self.batch_first else src.transpose(0, 1)
+        mask = None if src_key_padding_mask is None else _real(src_key_padding_mask)
+        if self.norm_first:
+            x = x + self._attend(self.norm1(x), mask)
+            x = x + self._feed_forward(self.norm2(x))
+        else:
+            x = self.norm1(x + self._attend(x, mask))
+            x = self.norm2(x + self._feed_forward(x))
+        return x if self.batch_first else x.transpose(0, 1)
+
+    def _attend(self, x: Tensor, mask: Optional[Tensor]) -> Tensor:
+        return self.dropout1(self.self_attn(x, mask=mask))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(self.activation(self.linear1(x)))
+        return self.dropout2(self.linear2(hidden))
+
+
+def _activation(activation: Union[str, Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    if callable(activation):
+        return activation
+    if activation in ("relu", "gelu"):
+        return functional.relu if activation == "relu" else functional.gelu
+    raise ValueError(
+        f"yoso.nn.EncoderLayer: activation is {activation!r}, expected 'relu', 'gelu' or a function"
+    )
+
+
+def _real(padding: Tensor) -> Tensor:
+    """The real tokens of a mask in torch's convention."""
+    if padding.dtype == torch.bool:
+        return ~padding
+    # torch.nn.TransformerEncoder makes floats of a bool mask. Other floats would be biases of
+    # attention scores, which YOSO has none of; to look at them on a GPU would wait for it.
+    if not torch.compiler.is_compiling() and padding.device.type == "cpu":
+        if not torch.all((padding == 0) | (padding == -math.inf)):
+            raise ValueError(
+                "yoso.nn.EncoderLayer: src_key_padding_mask has other numbers than 0 and minus "
+                "infinity, expected a padding mask"
+            )
+    return padding == 0
