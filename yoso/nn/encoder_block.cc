@@ -23,8 +23,9 @@ const EncoderBlockConfig& checked(const EncoderBlockConfig& config) {
   return config;
 }
 
-torch::nn::LayerNorm layer_norm(int64_t width) {
-  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}));
+torch::nn::LayerNorm layer_norm(const EncoderBlockConfig& config) {
+  return torch::nn::LayerNorm(
+      torch::nn::LayerNormOptions({config.hidden}).eps(config.norm_epsilon));
 }
 
 }  // namespace
@@ -38,8 +39,8 @@ EncoderBlock::EncoderBlock(const EncoderBlockConfig& config)
       out_(config.hidden, config.hidden),
       widen_(config.hidden, config.feed_forward),
       narrow_(config.feed_forward, config.hidden),
-      attention_norm_(layer_norm(config.hidden)),
-      feed_forward_norm_(layer_norm(config.hidden)),
+      attention_norm_(layer_norm(config)),
+      feed_forward_norm_(layer_norm(config)),
       dropout_(config.dropout),
       attention_(make_attention(config.attention)) {
   register_module("query", query_);

@@ -18,6 +18,7 @@ struct EncoderBlockConfig {
   int64_t feed_forward = 128;
   double dropout = 0.1;
   NormPosition norm = NormPosition::kPre;
+  double norm_epsilon = 1e-5;
   AttentionConfig attention;
 };
 
