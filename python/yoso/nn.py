@@ -27,6 +27,8 @@ class Attention(nn.Module):
         options: those of `yoso.attention`: num_hashes, code_bits, mode, seed, ...
     """
 
+    batch_first = True
+
     def __init__(
         self,
         embed_dim: int,
@@ -177,6 +179,7 @@ class EncoderLayer(nn.Module):
         self.self_attn = Attention(
             d_model, nhead, conv_width=conv_width, bias=bias, **place, **options
         )
+        self.self_attn.batch_first = batch_first  # where torch.nn.TransformerEncoder looks for it
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, **place)
         self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps, bias=bias, **place)

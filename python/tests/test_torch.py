@@ -1,0 +1,222 @@
+"""What torch does with functions: compile, export, checkpoint, autocast, graphs."""
+
+# SPDX-License-Identifier: Apache-2.0
+import copy
+
+import pytest
+import torch
+import yoso
+from conftest import rows
+from torch.utils.checkpoint import checkpoint
+
+SAMPLED = dict(mode="sampled", num_hashes=8, code_bits=4)
+
+
+def encoder(**options):
+    """Two small layers without dropout."""
+    layer = yoso.nn.EncoderLayer(32, 2, 64, dropout=0.0, batch_first=True, **options)
+    return torch.nn.Sequential(layer, copy.deepcopy(layer))
+
+
+@pytest.fixture
+def recompilations():
+    """Counts the graphs that torch.compile makes."""
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return torch._dynamo.backends.registry.lookup_backend("aot_eager")(graph, inputs)
+
+    return backend, graphs
+
+
+class TestCompile:
+    """torch.compile(fullgraph=True), forward and backward."""
+
+    @pytest.mark.parametrize("mode", ["auto", "sampled", "expected"])
+    def test_one_graph_from_512_to_8192_tokens(self, recompilations, mode):
+        backend, graphs = recompilations
+
+        def attend(query, key, value, mask):
+            return yoso.attention(query, key, value, mask=mask, mode=mode, num_hashes=2)
+
+        compiled = torch.compile(attend, fullgraph=True, dynamic=True, backend=backend)
+        for tokens in (512, 700, 2048, 8192):
+            x = rows(1, 1, tokens, 8)
+            mask = torch.arange(tokens)[None] < tokens - 3
+            torch.manual_seed(tokens)
+            out = compiled(x, x, x, mask)
+            (got,) = torch.autograd.grad(out.sum(), x)
+            torch.manual_seed(tokens)
+            expected = attend(x, x, x, mask)
+            (wanted,) = torch.autograd.grad(expected.sum(), x)
+            assert torch.equal(out, expected)
+            assert torch.equal(got, wanted)
+        assert len(graphs) == 1
+
+    def test_fixed_seeds_do_not_make_new_graphs(self, recompilations):
+        backend, graphs = recompilations
+        x = rows(1, 2, 64, 16).detach()
+
+        def attend(x, seed):
+            return yoso.attention(x, x, x, seed=seed, **SAMPLED)
+
+        compiled = torch.compile(attend, fullgraph=True, dynamic=True, backend=backend)
+        for seed in (torch.tensor(3), torch.tensor(2**40)):
+            assert torch.equal(compiled(x, seed), attend(x, seed))
+        assert len(graphs) == 1
+
+    @pytest.mark.parametrize("options", [dict(), dict(conv_width=3), dict(backward_hashes=2)])
+    def test_inductor_gives_the_gradients_of_eager(self, device, options):
+        torch._dynamo.reset()
+        model = encoder(seed=4, **SAMPLED, **options).to(device)
+        compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=True)
+        for tokens in (20, 33):
+            x = rows(2, tokens, 32, device=device).detach()
+            results = []
+            for m in (model, compiled):
+                m.zero_grad()
+                out = m(x)
+                out.square().mean().backward()
+                results.append([out.detach(), *(p.grad for p in m.parameters())])
+            for eager, inductor in zip(*results):
+                # Float sums in another order; a code may flip where a projection is within
+                # rounding of zero, which these inputs do not have.
+                torch.testing.assert_close(inductor, eager, rtol=1e-3, atol=1e-5)
+
+    def test_a_drawn_seed_is_drawn_anew_in_each_call(self):
+        torch._dynamo.reset()
+        x = rows(1, 2, 64, 16).detach()
+        compiled = torch.compile(lambda x: yoso.attention(x, x, x, **SAMPLED), fullgraph=True)
+        torch.manual_seed(1)
+        first, second = compiled(x), compiled(x)
+        torch.manual_seed(1)
+        assert torch.equal(first, compiled(x))
+        assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpoint_gives_the_same_gradients_to_the_bit(device, use_reentrant):
+    model = encoder(**SAMPLED).to(device)  # the seed is drawn in the forward
+    x = rows(2, 50, 32, device=device)
+    torch.manual_seed(3)
+    model(x).square().sum().backward()
+    expected = [x.grad, *(p.grad for p in model.parameters())]
+    model.zero_grad()
+    x.grad = None
+    torch.manual_seed(3)
+    checkpoint(model, x, use_reentrant=use_reentrant).square().sum().backward()
+    for got, wanted in zip([x.grad, *(p.grad for p in model.parameters())], expected):
+        assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("mode", ["sampled", "expected"])
+def test_autocast_casts_the_inputs(device, mode):
+    x = rows(1, 2, 40, 16, device=device)
+    options = dict(mode=mode, seed=2)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        out = yoso.attention(x, x, x, **options)
+    assert out.dtype == torch.bfloat16
+    narrow = x.bfloat16()
+    assert torch.equal(out, yoso.attention(narrow, narrow, narrow, **options))
+    out.sum().backward()
+    assert x.grad.dtype == torch.float32
+    if device == "cpu":
+        with torch.autocast(device, dtype=torch.bfloat16):
+            y = x.double()
+            assert yoso.attention(y, y, y, **options).dtype == torch.float64
+
+
+def test_autocast_trains_a_layer(device):
+    model = encoder(conv_width=3, **SAMPLED).to(device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        loss = model(rows(2, 30, 32, device=device).detach()).float().square().mean()
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_deterministic_algorithms_change_nothing(device):
+    x = rows(2, 2, 300, 16, device=device)
+
+    def step():
+        out = yoso.attention(x, x, x, seed=3, **SAMPLED)
+        return out.detach(), torch.autograd.grad(out.square().sum(), x)[0]
+
+    expected = step()
+    torch.use_deterministic_algorithms(True)
+    try:
+        repeated = [step() for _ in range(3)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for out, grad in repeated:
+        assert torch.equal(out, expected[0]) and torch.equal(grad, expected[1])
+
+
+def test_cuda_graph_replays_on_new_inputs(cuda):
+    x = rows(2, 2, 500, 64, device=cuda)
+    fixed = x.detach().clone().requires_grad_()
+
+    def step(x):
+        out = yoso.attention(x, x, x, seed=3, **SAMPLED)
+        return out, torch.autograd.grad(out.square().sum(), x)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step(fixed)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step(fixed)
+    for _ in range(2):
+        x = rows(2, 2, 500, 64, device=cuda)
+        with torch.no_grad():
+            fixed.copy_(x)
+        graph.replay()
+        for got, wanted in zip(captured, step(x)):
+            assert torch.equal(got, wanted)
+
+
+def test_default_device_does_not_move_the_seed(cuda):
+    with torch.device(cuda):
+        x = torch.randn(1, 1, 20, 8)
+        assert yoso.attention(x, x, x, mode="sampled").device.type == "cuda"
+        assert yoso.attention(x, x, x, mode="sampled", seed=3).device.type == "cuda"
+
+
+def test_meta_tensors_have_the_shapes_of_real_ones():
+    for layout in ("bhnd", "bnhd"):
+        x = torch.empty(2, 3, 3, 8, device="meta", requires_grad=True)
+        out = yoso.attention(x, x, x[..., :5], layout=layout)
+        real = torch.randn(2, 3, 3, 8)
+        expected = yoso.attention(real, real, real[..., :5], layout=layout)
+        assert out.shape == expected.shape and out.stride() == expected.stride()
+        assert torch.autograd.grad(out.sum(), x)[0].shape == x.shape
+
+
+def test_export_of_an_encoder(tmp_path):
+    model = encoder(seed=3, mode="sampled", num_hashes=8, code_bits=4).eval()
+    x = rows(2, 40, 32).detach()
+    tokens = torch.export.Dim("tokens", min=2, max=10_000)
+    program = torch.export.export(model, (x,), dynamic_shapes=({1: tokens},))
+    torch.export.save(program, tmp_path / "encoder.pt2")
+    loaded = torch.export.load(tmp_path / "encoder.pt2").module()
+    for n in (40, 77):
+        x = rows(2, n, 32).detach()
+        assert torch.equal(loaded(x), model(x))
+
+
+def test_aot_inductor_package_of_an_encoder(tmp_path):
+    model = encoder(seed=3, mode="sampled", num_hashes=8, code_bits=4).eval()
+    x = rows(2, 40, 32).detach()
+    tokens = torch.export.Dim("tokens", min=2, max=10_000)
+    with torch.no_grad():
+        program = torch.export.export(model, (x,), dynamic_shapes=({1: tokens},))
+        path = torch._inductor.aoti_compile_and_package(
+            program, package_path=str(tmp_path / "encoder.pt2")
+        )
+        compiled = torch._inductor.aoti_load_package(path)
+        for n in (40, 77):
+            x = rows(2, n, 32).detach()
+            torch.testing.assert_close(compiled(x), model(x), rtol=1e-3, atol=1e-5)

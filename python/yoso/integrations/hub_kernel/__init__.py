@@ -1,0 +1,137 @@
+"""The three functions of the kernel that transformers' YOSO model calls, for CPU and GPU.
+
+Groups G are sequences times heads; masks are [G, N], 0 or False = padding; codes int32 [G, N, M].
+Sums run over real keys that share a code with the query, and are divided by M, the number of codes
+of a row; rows of masked queries are 0. Any N, M and width from 1 to 256. None has a gradient of its
+own: the model's backward calls them.
+"""
+
+# This folder is a kernel by itself once the library of operators lies beside it: it imports nothing
+# of yoso (see yoso/integrations/hub.py).
+# SPDX-License-Identifier: Apache-2.0
+import torch
+from torch import Tensor
+
+from ._ops import ops
+
+__all__ = ["fast_hash", "lsh_cumulation", "lsh_weighted_cumulation"]
+
+
+def fast_hash(
+    query_mask: Tensor,
+    query_vector: Tensor,
+    key_mask: Tensor,
+    key_vector: Tensor,
+    num_hash_f: int,
+    hash_code_len: int,
+    use_cuda: bool,
+    version: int,
+) -> list[Tensor]:
+    """Codes of queries [G, Nq, D] and keys [G, Nk, D] by Hadamard projections, new ones each call.
+
+    Drawn from torch's default CPU generator, others for each group. Masked rows have code 0.
+    """
+    _check("fast_hash", query_mask, use_cuda, version, (1,))
+    seed = int(torch.randint(2**63 - 1, (), device="cpu"))
+
+    def codes(rows: Tensor, mask: Tensor) -> Tensor:
+        # One sequence with a head for each group: heads have projections of their own.
+        by_head = ops.hash(rows.transpose(0, 1)[None], num_hash_f, hash_code_len, seed)
+        return by_head[0].transpose(1, 2).int() * (mask != 0)[..., None]
+
+    return [codes(query_vector, query_mask), codes(key_vector, key_mask)]
+
+
+def lsh_cumulation(
+    query_mask: Tensor,
+    query_hash_code: Tensor,
+    key_mask: Tensor,
+    key_hash_code: Tensor,
+    value: Tensor,
+    hashtable_capacity: int,
+    use_cuda: bool,
+    version: int,
+) -> Tensor:
+    """[G, Nq, V]: for each query the values [G, Nk, V] of keys that share codes with it."""
+    _check("lsh_cumulation", query_mask, use_cuda, version, (1,))
+    bits = _bits("lsh_cumulation", hashtable_capacity)
+    out = ops.bucket_attention(
+        _codes(query_hash_code, bits),
+        _codes(key_hash_code, bits),
+        value[:, :, None],
+        bits,
+        query_mask != 0,
+        key_mask != 0,
+    )
+    return out[:, :, 0]
+
+
+def lsh_weighted_cumulation(
+    query_mask: Tensor,
+    query_hash_code: Tensor,
+    query_weight: Tensor,
+    key_mask: Tensor,
+    key_hash_code: Tensor,
+    key_weight: Tensor,
+    value: Tensor,
+    hashtable_capacity: int,
+    use_cuda: bool,
+    version: int,
+) -> Tensor:
+    """lsh_cumulation in which value j counts (query_weight_i . key_weight_j) for query i.
+
+    Weights [G, Nq, W] and [G, Nk, W]. Versions 1 to 4 of the original are ways to compute it.
+    """
+    _check("lsh_weighted_cumulation", query_mask, use_cuda, version, (1, 2, 3, 4))
+    bits = _bits("lsh_weighted_cumulation", hashtable_capacity)
+    # It is the gradient of queries in YOSO attention, short of a factor bits / 2, with the values as
+    # keys. That of the keys, which is not needed, is computed from queries that are all 0.
+    queries = value.new_zeros(1).expand(*query_weight.shape[:2], value.shape[2])
+    out, _ = ops.bucket_attention_grad(
+        _codes(query_hash_code, bits),
+        _codes(key_hash_code, bits),
+        queries[:, :, None],
+        value[:, :, None],
+        None,
+        None,
+        key_weight[:, :, None],
+        query_weight[:, :, None],
+        bits,
+        query_mask=query_mask != 0,
+        key_mask=key_mask != 0,
+    )
+    return (out[:, :, 0] * (2 / bits)).to(value.dtype)
+
+
+# transformers takes this one function for the kernel and looks for all three in it.
+lsh_cumulation.fast_hash = fast_hash  # type: ignore[attr-defined]
+lsh_cumulation.lsh_cumulation = lsh_cumulation  # type: ignore[attr-defined]
+lsh_cumulation.lsh_weighted_cumulation = lsh_weighted_cumulation  # type: ignore[attr-defined]
+
+
+def _check(
+    name: str, mask: Tensor, use_cuda: bool, version: int, versions: tuple[int, ...]
+) -> None:
+    if use_cuda != mask.is_cuda:
+        raise ValueError(
+            f"{name}: use_cuda is {use_cuda} with tensors on {mask.device}, expected {mask.is_cuda}"
+        )
+    if version not in versions:
+        raise ValueError(f"{name}: version is {version}, expected one of {versions}")
+
+
+def _bits(name: str, hashtable_capacity: int) -> int:
+    bits = hashtable_capacity.bit_length() - 1
+    if not 1 <= bits <= 16 or hashtable_capacity != 2**bits:
+        raise ValueError(
+            f"{name}: hashtable_capacity is {hashtable_capacity}, expected a power of two from 2 to "
+            "65536"
+        )
+    return bits
+
+
+# [G, N, M] to the operators' [G, 1, M, N]. Codes that are too large would reach beyond the tables:
+# their upper bits are dropped.
+def _codes(codes: Tensor, bits: int) -> Tensor:
+    small = codes.transpose(1, 2)[:, None] & (2**bits - 1)
+    return small.to(torch.uint8 if bits <= 8 else torch.uint16)
