@@ -9,6 +9,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <cstdint>
 #include <type_traits>
 
@@ -44,6 +46,17 @@ __device__ inline uint32_t pack(float low, float high) {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   }
   return packed;
+}
+
+// The two numbers of a packed pair, each times its factor and rounded again.
+template <class T>
+__device__ inline uint32_t scaled(uint32_t pair, float low, float high) {
+  if constexpr (std::is_same_v<T, Float16>) {
+    const float2 x = __half22float2(*reinterpret_cast<const __half2*>(&pair));
+    return pack<T>(x.x * low, x.y * high);
+  } else {
+    return pack<T>(__uint_as_float(pair << 16) * low, __uint_as_float(pair & 0xffff0000u) * high);
+  }
 }
 
 }  // namespace yoso::cuda

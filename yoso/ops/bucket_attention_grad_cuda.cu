@@ -353,10 +353,10 @@ class Run {
           p_.width == p_.value_width && (p_.width == 32 || p_.width == 64 || p_.width == 128);
       by_mma_ = surrogate() && aligned && one_width && a.code_bits <= kMmaBits;
     }
+    p_.staged_rows = by_mma_ ? kStagedRows : 0;
     // Where both ways are the same work: at the harmonic mean of D and V.
-    p_.large_from = by_mma_ ? kMmaLargeFrom
-                            : std::max<int64_t>(
-                                  2 * p_.width * p_.value_width / (p_.width + p_.value_width), 64);
+    p_.large_from =
+        std::max<int64_t>(2 * p_.width * p_.value_width / (p_.width + p_.value_width), 64);
     part_size_ = by_mma_ ? static_cast<int64_t>(sizeof(Part<T>)) : 4;
     lanes_ = 1;
     while (lanes_ < kWarp && lanes_ * part_vec() < p_.width) lanes_ *= 2;
@@ -429,9 +429,12 @@ class Run {
       visit(p_.keys, true);
       return;
     }
-    // A large bucket has more than half of large_from queries.
-    const int64_t query_rows = p_.queries.order.wave_rows * queries.heads * queries.hashes;
-    p_.large = stream_.allocate<int64_t>(1 + 2 * query_rows / p_.large_from);
+    // A large bucket has more than half of large_from queries, or more rows than fit.
+    const int64_t segments = queries.heads * queries.hashes;
+    const int64_t query_rows = p_.queries.order.wave_rows * segments;
+    const int64_t key_rows = p_.keys.order.wave_rows * segments;
+    p_.large = stream_.allocate<int64_t>(
+        1 + (by_mma_ ? (query_rows + key_rows) / kStagedRows : 2 * query_rows / p_.large_from));
     throw_if_failed(kOp, cudaMemsetAsync(p_.large, 0, 8, stream_.handle()));
     const int64_t buckets = queries.segments() * p_.queries.order.buckets;
     run(ceil_div(buckets, kThreads), kThreads, 0, list_large, p_);
@@ -462,9 +465,9 @@ class Run {
 
   template <int kWidth>
   void multiply(const Wave& queries) {
-    run(queries.segments(), kMmaThreads, kMmaWarps * sizeof(SmallMemory<T, kWidth>),
-        multiply_small<T, kWidth>, p_);
-    run(kOuterBlocks, kMmaThreads, kMmaWarps * sizeof(LargeMemory<T, kWidth>),
+    run(queries.segments() * blocks_per_segment(p_.queries.order.buckets), kSmallThreads,
+        4 * sizeof(StagedSide<T, kWidth>), multiply_small<T, kWidth>, p_);
+    run(kOuterBlocks, kLargeThreads, kLargeWarps * sizeof(LargeMemory<T, kWidth>),
         multiply_large<T, kWidth>, p_);
   }
 

@@ -313,6 +313,54 @@ TEST(BucketAttentionGrad, GradientsMayBeAnotherTypeThanRows) {
   }
 }
 
+// Key 5 and query 7 are spoiled: who never shares a bucket with them has the gradient that it has
+// without them. Whole numbers over two hashes are exact in any order.
+TEST(BucketAttentionGrad, WhatIsNotFiniteStaysInItsBuckets) {
+  constexpr int64_t kKey = 5, kQuery = 7, kHashes = 2;
+  for (DType dtype : kFloatTypes) {
+    for (int64_t width : {9, 32, 64, 128}) {
+      for (double bad : {std::nan(""), HUGE_VAL}) {
+        Case clean({1, 1, 1, 100, 90, kHashes, 4, width, width}, dtype);
+        Case spoiled = clean;
+        for (int64_t c = 0; c < width; ++c) {
+          spoiled.keys.set(0, 0, kKey, c, bad);
+          spoiled.values.set(0, 0, kKey, c, bad);
+          spoiled.queries.set(0, 0, kQuery, c, bad);
+          spoiled.out_grad.set(0, 0, kQuery, c, bad);
+        }
+        backend::bucket_attention_grad(clean.args());
+        backend::bucket_attention_grad(spoiled.args());
+        const auto meet = [&](int64_t query, int64_t key) {
+          bool met = false;
+          for (int64_t m = 0; m < kHashes; ++m) {
+            met = met || clean.query_codes.at(0, 0, m, query) == clean.key_codes.at(0, 0, m, key);
+          }
+          return met;
+        };
+        const auto compare = [&](const Buffer& grad, const Buffer& other, int64_t i, bool met) {
+          for (int64_t c = 0; c < width; ++c) {
+            const double x = grad.at(0, 0, i, c);
+            if (met) {
+              EXPECT_FALSE(std::isfinite(x)) << "row " << i;
+            } else {
+              EXPECT_EQ(x, other.at(0, 0, i, c)) << "row " << i;
+            }
+          }
+        };
+        SCOPED_TRACE(join(name_of(dtype), " ", width, " ", bad));
+        for (int64_t i = 0; i < 100; ++i) {
+          if (i == kQuery) continue;
+          compare(spoiled.out.query_grad, clean.out.query_grad, i, meet(i, kKey));
+        }
+        for (int64_t j = 0; j < 90; ++j) {
+          if (j == kKey) continue;
+          compare(spoiled.out.key_grad, clean.out.key_grad, j, meet(kQuery, j));
+        }
+      }
+    }
+  }
+}
+
 // With one code for all tokens the gradient is a product of matrices,
 //   query_grad_i = T/2 G_i (sum_j v_j k_j'),  key_grad_j = T/2 v_j (sum_i G_i q_i'),
 // so that many tokens can be tested, with buckets on either side of the choice between pairs and

@@ -12,9 +12,6 @@ namespace yoso::cuda {
 template <class T>
 using Part = std::conditional_t<std::is_same_v<T, BFloat16>, BFloat16, float>;
 
-constexpr int kMmaThreads = 128, kMmaWarps = kMmaThreads / kWarp;
-constexpr int kStagedRows = 48;  // of a small bucket, in the memory of a warp
-constexpr int kMmaLargeFrom = 48;
 constexpr int64_t kMmaBits = 12;  // T at most: warps look at every bucket, the empty ones too
 
 // One half of one segment: everything a bucket's work needs, found once.
@@ -51,143 +48,246 @@ __device__ inline void stage_rows(const Matrix<T>& m, const uint32_t* order, int
   }
 }
 
-// 16 rows of sums, as fragments, to consecutive parts through `memory` of the warp.
+// 16 rows of sums, as fragments, to consecutive parts, of which the first `count` are there. Lanes
+// swap words, so that each writes eight bytes and four of them a whole sector.
 template <class P, int kColumns>
 __device__ inline void write_parts(const float (&sums)[kColumns / 8][4], int count, P* parts,
-                                   int64_t stride, P (*memory)[kColumns + 16 / sizeof(P)]) {
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  __syncwarp();
+                                   int64_t stride) {
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4, odd = t % 2;
 #pragma unroll
-  for (int j = 0; j < kColumns / 8; ++j) {
+  for (int half = 0; half < 2; ++half) {
+    const bool there = g + 8 * half < count;
+    P* row = parts + (g + 8 * half) * stride;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      Vec<P, 2> pair{narrow<P>(sums[j][2 * half]), narrow<P>(sums[j][2 * half + 1])};
-      pair.store(&memory[g + 8 * half][8 * j + 2 * t]);
+    for (int j = 0; j < kColumns / 8; j += 2) {
+      const float *first = sums[j] + 2 * half, *second = sums[j + 1] + 2 * half;
+      if constexpr (sizeof(P) == 2) {
+        const uint32_t low = pack<P>(first[0], first[1]), high = pack<P>(second[0], second[1]);
+        const uint32_t other = __shfl_xor_sync(kFullWarp, odd ? low : high, 1);
+        const uint2 words = odd ? uint2{other, high} : uint2{low, other};
+        if (there) *reinterpret_cast<uint2*>(row + 8 * (j + odd) + 2 * (t - odd)) = words;
+      } else if (there) {
+        *reinterpret_cast<float2*>(row + 8 * j + 2 * t) = {first[0], first[1]};
+        *reinterpret_cast<float2*>(row + 8 * (j + 1) + 2 * t) = {second[0], second[1]};
+      }
     }
-  }
-  __syncwarp();
-  constexpr int kChunks = kColumns / kVec<P>, kAtOnce = kWarp / kChunks;
-  const int c = lane % kChunks * kVec<P>;
-#pragma unroll
-  for (int r = lane / kChunks; r < 16; r += kAtOnce) {
-    if (r < count) Vec<P, kVec<P>>::load(&memory[r][c]).store(parts + r * stride + c);
-  }
-  __syncwarp();
-}
-
-// The words of this lane of a row of factors, straight from global memory: along V the order of the
-// columns does not matter, so each lane of four takes a quarter of the row in one piece. Words 2i
-// and 2i + 1 belong to the i-th 16 of k. Zeros where there is no row.
-template <class T, int kWidth>
-__device__ inline void load_factors(const Matrix<T>& m, const uint32_t* order, int slot, int last,
-                                    uint32_t (&words)[kWidth / 8]) {
-  if (slot < last) {
-    const auto* from = reinterpret_cast<const uint4*>(m.data + order[slot] * m.stride +
-                                                      threadIdx.x % 4 * (kWidth / 4));
-#pragma unroll
-    for (int k = 0; k < kWidth / 8; k += 4) {
-      const uint4 v = from[k / 4];
-      words[k] = v.x, words[k + 1] = v.y, words[k + 2] = v.z, words[k + 3] = v.w;
-    }
-  } else {
-#pragma unroll
-    for (uint32_t& word : words) word = 0;
   }
 }
 
+// Small buckets: a block takes as many neighbours as fit in its memory, so that tiles are full even
+// where buckets hold a few rows, and forgets the products of different buckets. A warp multiplies
+// one of two tiles of one side, while the rows of the next group are on their way.
+constexpr int kStagedRows = 32;  // of each side
+constexpr int kSmallWarps = 4, kSmallThreads = kSmallWarps * kWarp;
+constexpr int kBucketsPerBlock = 64;
+
+constexpr int64_t blocks_per_segment(int64_t buckets) {
+  return (buckets + kBucketsPerBlock - 1) / kBucketsPerBlock;
+}
+
 template <class T, int kWidth>
-struct SmallMemory {
+struct StagedSide {
+  alignas(16) T factors[kStagedRows][kWidth + 8];
   alignas(16) T rows[kStagedRows][kWidth + 8];
-  alignas(16) Part<T> out[16][kWidth + 16 / sizeof(Part<T>)];
-  float scales[kStagedRows];
+  alignas(8) float scales[kStagedRows];
+  alignas(2) uint8_t buckets[kStagedRows];  // of the rows, counted within the group
 };
 
-// One side of a bucket that is not large: sum over the others of (own factors . their factors)
-// times their unit rows, 16 of its rows after another.
+// What one side of a run of small buckets has.
+struct GroupSide {
+  int first, count;  // slots
+  int end;           // of the lane-th bucket, counted from `first`
+};
+struct Group {
+  int bucket, count;
+  GroupSide sides[2];  // the warp's own, the other
+};
+
+// The buckets from `bucket` on, before `last`, that fit in the memory of a block: at most kWarp,
+// after those that are large; none at the end.
+__device__ inline Group next_group(const uint32_t* const (&begins)[2], int bucket, int last) {
+  const int lane = threadIdx.x % kWarp;
+  for (; bucket < last; ++bucket) {
+    Group group{.bucket = bucket, .count = 0, .sides = {}};
+    bool fits = bucket + lane < last;
+#pragma unroll
+    for (int s = 0; s < 2; ++s) {
+      group.sides[s].first = static_cast<int>(begins[s][bucket]);
+      group.sides[s].end =
+          static_cast<int>(begins[s][min(bucket + lane + 1, last)]) - group.sides[s].first;
+      fits = fits && group.sides[s].end <= kStagedRows;
+    }
+    group.count = __popc(__ballot_sync(kFullWarp, fits));
+    if (group.count == 0) continue;
+#pragma unroll
+    for (GroupSide& side : group.sides) {
+      side.count = __shfl_sync(kFullWarp, side.end, group.count - 1);
+    }
+    return group;
+  }
+  return {.bucket = last, .count = 0, .sides = {}};
+}
+
+// What a warp stages of its side: factors or rows.
+template <class T>
+struct StagedArray {
+  bool factors;
+  Matrix<T> matrix;
+  const float* scales;
+  const uint32_t* order;
+};
+
+// Sends the rows of a group on their way, with zeros up to a multiple of 16.
 template <class T, int kWidth>
-__device__ void multiply_side(const View<T>& own, const View<T>& other, int bucket,
-                              SmallMemory<T, kWidth>& memory) {
-  const int own_last = own.last(bucket);
-  const int other_first = other.first(bucket), other_last = other.last(bucket);
+__device__ inline void stage_group(const StagedArray<T>& a, const Group& group,
+                                   StagedSide<T, kWidth>& to) {
+  const int lane = threadIdx.x % kWarp;
+  const GroupSide& from = group.sides[0];
+  const uint32_t mine = lane < from.count ? a.order[from.first + lane] : 0;
+  constexpr int kChunks = kWidth / 8, kAtOnce = kWarp / kChunks;
+  const int c = lane % kChunks * 8;
+  const uint32_t row =
+      shared_address(a.factors ? &to.factors[lane / kChunks][c] : &to.rows[lane / kChunks][c]);
+  for (int r = 0; r < from.count; r += 16) {
+#pragma unroll
+    for (int k = 0; k < 16; k += kAtOnce) {
+      const int place = r + k + lane / kChunks;
+      const uint32_t i = __shfl_sync(kFullWarp, mine, place);
+      copy_async<16>(row + (r + k) * 2 * (kWidth + 8), a.matrix.data + i * a.matrix.stride + c,
+                     place < from.count);
+    }
+  }
+  if (a.factors) {
+    int bucket = 0;
+    for (int b = 0; b + 1 < group.count; ++b) {
+      bucket += __shfl_sync(kFullWarp, from.end, b) <= lane;
+    }
+    to.buckets[lane] = static_cast<uint8_t>(bucket);
+  } else if (a.scales) {
+    to.scales[lane] = lane < from.count ? a.scales[mine] : 0.0f;
+  }
+  end_copy_group();
+}
+static_assert(kStagedRows == kWarp, "a lane a row of a side");
+
+// Rows tile .. tile + 15 of one side of a group: sum over the others of their bucket of (own
+// factors . their factors) times their unit rows. Returns whether this lane's sums are finite, as
+// far as other buckets of the group could have spoiled them. `parts`: of row `tile`.
+template <class T, int kWidth>
+__device__ bool multiply_tile(const StagedSide<T, kWidth>& own, int own_count, int tile,
+                              const StagedSide<T, kWidth>& other, int other_count,
+                              bool other_scaled, bool one_bucket, Part<T>* parts) {
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  int staged = -1;
-  for (int tile = own.first(bucket); tile < own_last; tile += 16) {
-    uint32_t low[kWidth / 8], high[kWidth / 8];
-    load_factors<T, kWidth>(own.factors, own.order, tile + g, own_last, low);
-    load_factors<T, kWidth>(own.factors, own.order, tile + g + 8, own_last, high);
-    float sums[kWidth / 8][4] = {};
-    for (int block = other_first; block < other_last; block += kStagedRows) {
-      const int count = min(kStagedRows, other_last - block);
-      if (staged != block) {
-        __syncwarp();
-        stage_rows<T, kWidth>(other.rows, other.order, block, count, 0, memory.rows);
-        end_copy_group();
-        if (other.scales) {
-          for (int r = lane; r < kStagedRows; r += kWarp) {
-            memory.scales[r] = r < count ? other.scales[other.order[block + r]] : 0.0f;
-          }
+  uint32_t a[kWidth / 16][4];
+#pragma unroll
+  for (int i = 0; i < kWidth / 16; ++i) {
+    load_matrices(shared_address(&own.factors[tile + lane % 16][16 * i + lane / 16 * 8]), a[i]);
+  }
+  const uint32_t own_bucket[2] = {own.buckets[tile + g], own.buckets[tile + g + 8]};
+  const int first_bucket = own.buckets[tile];
+  const int last_bucket = own.buckets[min(tile + 16, own_count) - 1];
+  float sums[kWidth / 8][4] = {};
+  for (int k = 0; k < other_count; k += 16) {
+    if (other.buckets[k] > last_bucket ||
+        other.buckets[min(k + 16, other_count) - 1] < first_bucket) {
+      continue;
+    }
+    float products[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < kWidth / 16; ++i) {
+      uint32_t b[4];
+      load_matrices(
+          shared_address(&other.factors[k + lane / 16 * 8 + lane % 8][16 * i + lane / 8 % 2 * 8]),
+          b);
+      mma<T>(products[0], a[i], b[0], b[1]);
+      mma<T>(products[1], a[i], b[2], b[3]);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int column = k + 8 * half + 2 * t;
+      if (!one_bucket) {
+        const auto buckets = Vec<uint8_t, 2>::load(&other.buckets[column]);
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          if (buckets.at[x % 2] != own_bucket[x / 2]) products[half][x] = 0;
         }
       }
-      for (int k = 0; k < count; k += 16) {
-        float products[2][4] = {};
+      if (other_scaled) {
+        const auto scales = Vec<float, 2>::load(&other.scales[column]);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          uint32_t b[kWidth / 8];
-          load_factors<T, kWidth>(other.factors, other.order, block + k + 8 * half + g, other_last,
-                                  b);
-#pragma unroll
-          for (int i = 0; i < kWidth / 8; i += 2) {
-            mma<T>(products[half], {low[i], high[i], low[i + 1], high[i + 1]}, b[i], b[i + 1]);
-          }
-        }
-        if (staged != block) {
-          wait_for_copies<0>();
-          __syncwarp();
-          staged = block;
-        }
-        if (other.scales) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const auto s = Vec<float, 2>::load(&memory.scales[k + 8 * half + 2 * t]);
-#pragma unroll
-            for (int x = 0; x < 4; ++x) products[half][x] *= s.at[x % 2];
-          }
-        }
-        const uint32_t weights[4] = {
-            pack<T>(products[0][0], products[0][1]), pack<T>(products[0][2], products[0][3]),
-            pack<T>(products[1][0], products[1][1]), pack<T>(products[1][2], products[1][3])};
-#pragma unroll
-        for (int j = 0; j < kWidth / 16; ++j) {
-          uint32_t b[4];
-          load_transposed(
-              shared_address(&memory.rows[k + lane / 8 % 2 * 8 + lane % 8][16 * j + lane / 16 * 8]),
-              b);
-          mma<T>(sums[2 * j], weights, b[0], b[1]);
-          mma<T>(sums[2 * j + 1], weights, b[2], b[3]);
-        }
+        for (int x = 0; x < 4; ++x) products[half][x] *= scales.at[x % 2];
       }
     }
-    write_parts<Part<T>, kWidth>(sums, min(16, own_last - tile), own.parts + int64_t{tile} * kWidth,
-                                 kWidth, memory.out);
+    const uint32_t weights[4] = {
+        pack<T>(products[0][0], products[0][1]), pack<T>(products[0][2], products[0][3]),
+        pack<T>(products[1][0], products[1][1]), pack<T>(products[1][2], products[1][3])};
+#pragma unroll
+    for (int j = 0; j < kWidth / 16; ++j) {
+      uint32_t b[4];
+      load_transposed(
+          shared_address(&other.rows[k + lane / 8 % 2 * 8 + lane % 8][16 * j + lane / 16 * 8]), b);
+      mma<T>(sums[2 * j], weights, b[0], b[1]);
+      mma<T>(sums[2 * j + 1], weights, b[2], b[3]);
+    }
+  }
+  write_parts<Part<T>, kWidth>(sums, own_count - tile, parts, kWidth);
+  if (one_bucket) return true;
+  // A row that is not finite spoils every sum of its columns: one row of two tells.
+  float check = 0;
+#pragma unroll
+  for (const auto& sum : sums) check += 0.0f * sum[0] + 0.0f * sum[1];
+  return check == 0.0f;
+}
+
+// A block kBucketsPerBlock buckets of a segment; large ones are left out.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 3 : 4) multiply_small(Products p) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  auto* memory = reinterpret_cast<StagedSide<T, kWidth>(*)[2]>(shared);
+  const int warp = threadIdx.x / kWarp, of_keys = warp / 2, tile = warp % 2 * 16;
+  const int buckets = static_cast<int>(p.queries.order.buckets);
+  const auto blocks = static_cast<uint32_t>(blocks_per_segment(buckets));
+  const Segment at(p, blockIdx.x / blocks);
+  const Half &own_half = p.own(of_keys), &other_half = p.own(!of_keys);
+  const uint32_t* const begins[2] = {at.begin(own_half), at.begin(other_half)};
+  const bool factors = warp % 2 == 0, other_scaled = other_half.scale.data != nullptr;
+  const StagedArray<T> array{
+      .factors = factors,
+      .matrix = Matrix<T>(factors ? own_half.factors : own_half.rows, own_half, at),
+      .scales = Scales(own_half, at).data,
+      .order = at.rows(own_half)};
+  Part<T>* parts = at.parts<Part<T>>(own_half, kWidth) + tile * kWidth;
+  const int first = static_cast<int>(blockIdx.x % blocks) * kBucketsPerBlock;
+  const int last = min(first + kBucketsPerBlock, buckets);
+
+  Group group{.bucket = first, .count = 0, .sides = {}};
+  int alone_until = first;  // buckets before it are groups of one
+  for (int buffer = 0;; buffer ^= 1) {
+    const int from = group.bucket + group.count;
+    const Group next = next_group(begins, from, from < alone_until ? from + 1 : last);
+    stage_group<T, kWidth>(array, next, memory[buffer ^ 1][of_keys]);
+    wait_for_copies<1>();
+    __syncthreads();
+    bool clean = true;
+    if (tile < group.sides[0].count) {
+      clean = multiply_tile<T, kWidth>(memory[buffer][of_keys], group.sides[0].count, tile,
+                                       memory[buffer][1 - of_keys], group.sides[1].count,
+                                       other_scaled, group.count == 1,
+                                       parts + int64_t{group.sides[0].first} * kWidth);
+    }
+    if (__syncthreads_and(clean)) {
+      group = next;
+      if (group.count == 0) return;
+    } else {
+      // What is not finite must not leave its bucket, and zero times it is not zero.
+      wait_for_copies<0>();
+      alone_until = group.bucket + group.count;
+      group.count = group.sides[0].count = 0;
+    }
   }
 }
 
-// A block a segment, its warps a bucket after another; large ones are left out.
-template <class T, int kWidth>
-__global__ void __launch_bounds__(kMmaThreads, 3) multiply_small(Products p) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  const int warp = threadIdx.x / kWarp;
-  auto& memory = reinterpret_cast<SmallMemory<T, kWidth>*>(shared)[warp];
-  const Segment at(p, blockIdx.x);
-  const View<T> queries(p.queries, at, kWidth), keys(p.keys, at, kWidth);
-  for (int bucket = warp; bucket < p.queries.order.buckets; bucket += kMmaWarps) {
-    const int q = queries.last(bucket) - queries.first(bucket);
-    const int k = keys.last(bucket) - keys.first(bucket);
-    if (is_large(p, q, k)) continue;
-    multiply_side<T, kWidth>(queries, keys, bucket, memory);
-    multiply_side<T, kWidth>(keys, queries, bucket, memory);
-  }
-}
+constexpr int kLargeThreads = 128, kLargeWarps = kLargeThreads / kWarp;
 
 // Columns of D that an outer product covers at a time: 128 registers of a lane hold it.
 template <int kWidth>
@@ -202,14 +302,13 @@ struct LargeMemory {
     alignas(16) T factors[16][kWidth + 8];
   };
   Stage stages[2];
-  alignas(16) Part<T> out[16][kColumns + 16 / sizeof(Part<T>)];
 };
 
 // Outer products: a warp takes a large bucket, one side and kColumns of D at a time,
 //   outer[d][v] = sum over the others of unit row[d] factors[v],
 // whose sums are, rounded, the fragments of B of own factors times outer.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
+__global__ void __launch_bounds__(kLargeThreads, 2) multiply_large(Products p) {
   extern __shared__ __align__(16) unsigned char shared[];
   using Memory = LargeMemory<T, kWidth>;
   constexpr int kColumns = Memory::kColumns, kPanels = kWidth / kColumns;
@@ -217,8 +316,8 @@ __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   Memory& memory = reinterpret_cast<Memory*>(shared)[warp];
   const int64_t items = p.large[0] * 2 * kPanels;
-  for (int64_t item = int64_t{blockIdx.x} * kMmaWarps + warp; item < items;
-       item += int64_t{gridDim.x} * kMmaWarps) {
+  for (int64_t item = int64_t{blockIdx.x} * kLargeWarps + warp; item < items;
+       item += int64_t{gridDim.x} * kLargeWarps) {
     const int column = static_cast<int>(item % kPanels) * kColumns;
     const bool of_keys = item / kPanels % 2;
     const int64_t index = p.large[1 + item / kPanels / 2];
@@ -238,28 +337,36 @@ __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
         }
         end_copy_group();
       };
+      float scales[4] = {};  // of this lane's places along k
+      const auto load_scales = [&](int first) {
+        if (other.scales == nullptr) return;
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          const int slot = first + lane % 4 * 2 + x / 2 * 8 + x % 2;
+          if (slot < last) scales[x] = other.scales[other.order[slot]];
+        }
+      };
       int buffer = 0, first = other.first(bucket);
       stage(first, buffer);
+      load_scales(first);
       for (; first < last; first += 16, buffer ^= 1) {
         stage(first + 16, buffer ^ 1);
         wait_for_copies<1>();
         __syncwarp();
         auto& from = memory.stages[buffer];
-        if (other.scales) {
-          for (int i = lane; i < 16 * kColumns; i += kWarp) {
-            T& x = from.rows[i / kColumns][i % kColumns];
-            const int slot = first + i / kColumns;
-            if (slot < last) x = narrow<T>(widen(x) * other.scales[other.order[slot]]);
-          }
-          __syncwarp();
-        }
         uint32_t a[kRowTiles][4];
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
           load_transposed(
               shared_address(&from.rows[lane / 16 * 8 + lane % 8][16 * i + lane / 8 % 2 * 8]),
               a[i]);
+          if (other.scales == nullptr) continue;
+          a[i][0] = scaled<T>(a[i][0], scales[0], scales[1]);
+          a[i][1] = scaled<T>(a[i][1], scales[0], scales[1]);
+          a[i][2] = scaled<T>(a[i][2], scales[2], scales[3]);
+          a[i][3] = scaled<T>(a[i][3], scales[2], scales[3]);
         }
+        load_scales(first + 16);
 #pragma unroll
         for (int j = 0; j < kColumnTiles; j += 2) {
           uint32_t b[4];
@@ -316,8 +423,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2) multiply_large(Products p) {
         }
       }
       write_parts<Part<T>, kColumns>(results, min(16, last - first),
-                                     own.parts + int64_t{first} * kWidth + column, kWidth,
-                                     memory.out);
+                                     own.parts + int64_t{first} * kWidth + column, kWidth);
     }
     wait_for_copies<0>();
     __syncwarp();
