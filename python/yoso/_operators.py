@@ -16,18 +16,15 @@ from torch import Tensor
 _OptionalTensor = Optional[Tensor]
 
 
-def _load() -> None:
-    library = os.environ.get("YOSO_LIBRARY") or pathlib.Path(__file__).with_name("libyoso_torch.so")
-    path = pathlib.Path(library).resolve()
-    if not path.is_file():
-        raise ImportError(
-            f"yoso: {path} is not there, expected the library of operators: install the package "
-            "with pip, or name a build of it in YOSO_LIBRARY"
-        )
-    torch.ops.load_library(path)
-
-
-_load()
+LIBRARY = pathlib.Path(
+    os.environ.get("YOSO_LIBRARY") or pathlib.Path(__file__).with_name("libyoso_torch.so")
+).resolve()
+if not LIBRARY.is_file():
+    raise ImportError(
+        f"yoso: {LIBRARY} is not there, expected the library of operators: install the package "
+        "with pip, or name a build of it in YOSO_LIBRARY"
+    )
+torch.ops.load_library(LIBRARY)
 _ops = torch.ops.yoso
 
 hash = _ops.hash.default
