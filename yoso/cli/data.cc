@@ -1,115 +1,43 @@
-// yoso data: makes the data of tasks that are generated.
+// yoso data: generates the data of a task, or prepares what others published.
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/cli/data.h"
+
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cstdio>
-#include <iostream>
-#include <memory>
-#include <optional>
-#include <string>
 
 #include "yoso/cli/commands.h"
-#include "yoso/cpu/parallel.h"
-#include "yoso/tasks/listops_files.h"
 
 namespace yoso {
-namespace {
 
-// How far a long job is, on stderr: a line that rewrites itself on a terminal, else one now and
-// then, and none for a job that is done before the first is due.
-class ProgressLine {
- public:
-  explicit ProgressLine(int64_t total) : total_(total) {}
-  ~ProgressLine() {
-    if (shown_ && on_terminal_) std::fputc('\n', stderr);
-  }
+ProgressLine::ProgressLine()
+    : on_terminal_(isatty(STDERR_FILENO) == 1),
+      interval_(on_terminal_ ? 0.2 : 5),
+      due_(interval_) {}
 
-  void show(int64_t done) {
-    const std::chrono::duration<double> elapsed = Clock::now() - start_;
-    const double seconds = elapsed.count();
-    if (seconds < due_ && !(shown_ && done == total_)) return;
-    due_ = seconds + interval_;
-    shown_ = true;
-    const double rate = static_cast<double>(done) / seconds;
-    std::fprintf(stderr, "%s%lld of %lld examples, %.0f/s, %.0f s left%s", on_terminal_ ? "\r" : "",
-                 static_cast<long long>(done), static_cast<long long>(total_), rate,
-                 static_cast<double>(total_ - done) / rate, on_terminal_ ? "\033[K" : "\n");
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  int64_t total_;
-  Clock::time_point start_ = Clock::now();
-  bool on_terminal_ = isatty(STDERR_FILENO) == 1, shown_ = false;
-  double interval_ = on_terminal_ ? 0.2 : 5, due_ = interval_;  // seconds
-};
-
-// What the command line says beside the preset.
-struct ListOpsCommand {
-  std::string out, preset = "full";
-  uint64_t seed = 0;
-  std::optional<int64_t> train, dev, test, above_length, below_length, max_depth, max_args, threads;
-};
-
-void run(const ListOpsCommand& command) {
-  listops::FileSettings settings = listops::preset(command.preset);
-  settings.trees.seed = command.seed;
-  settings.train = command.train.value_or(settings.train);
-  settings.dev = command.dev.value_or(settings.dev);
-  settings.test = command.test.value_or(settings.test);
-  listops::TreeSettings& trees = settings.trees;
-  trees.above_length = command.above_length.value_or(trees.above_length);
-  trees.below_length = command.below_length.value_or(trees.below_length);
-  trees.max_depth = command.max_depth.value_or(trees.max_depth);
-  trees.max_args = command.max_args.value_or(trees.max_args);
-  if (command.threads) cpu::set_num_threads(*command.threads);
-
-  ProgressLine progress(settings.total());
-  listops::write_files(command.out, settings, [&](int64_t written) { progress.show(written); });
-  std::cout << command.out << ": " << settings.train << " examples in " << listops::kTrainFile
-            << ", " << settings.dev << " in " << listops::kDevFile << ", " << settings.test
-            << " in " << listops::kTestFile << "\n";
+ProgressLine::~ProgressLine() {
+  if (shown_ && on_terminal_) std::fputc('\n', stderr);
 }
 
-void add_listops(CLI::App& data) {
-  const auto options = std::make_shared<ListOpsCommand>();
-  CLI::App* command = data.add_subcommand(
-      "listops",
-      "ListOps: the value of nested expressions over digits, as in the Long Range Arena");
-  command->add_option("--out", options->out, "folder to write, made when it is not there")
-      ->required();
-  command
-      ->add_option("--preset", options->preset,
-                   "full: the Long Range Arena's, 500 to 2,000 tokens, 650 MB in seconds; small: "
-                   "50 to 300 tokens, for a run of minutes on a CPU")
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "another seed gives other expressions")
-      ->capture_default_str();
-  command->add_option("--train", options->train, "examples for training");
-  command->add_option("--dev", options->dev, "examples to choose a model by");
-  command->add_option("--test", options->test, "examples to judge it by");
-  command->add_option("--above-length", options->above_length,
-                      "expressions have more tokens than this");
-  command->add_option("--below-length", options->below_length, "and fewer than this");
-  command->add_option("--max-depth", options->max_depth, "operators inside each other");
-  command->add_option("--max-args", options->max_args, "arguments of one operator, at most");
-  command->add_option("--threads", options->threads, "default: as many as there are cores");
-  command->footer(
-      "Writes basic_train.tsv, basic_val.tsv and basic_test.tsv; files of these names are\n"
-      "replaced when the new ones are whole. They depend on the options above only, not on the\n"
-      "machine or the number of threads. A recipe reads them with data = \"FOLDER\".");
-  command->callback([options] { run(*options); });
+void ProgressLine::show(int64_t done, int64_t total) {
+  const std::chrono::duration<double> elapsed = Clock::now() - start_;
+  const double seconds = elapsed.count();
+  if (seconds < due_ && !(shown_ && done == total)) return;
+  due_ = seconds + interval_;
+  shown_ = true;
+  const double rate = static_cast<double>(done) / seconds;
+  std::fprintf(stderr, "%s%lld of %lld examples, %.0f/s, %.0f s left%s", on_terminal_ ? "\r" : "",
+               static_cast<long long>(done), static_cast<long long>(total), rate,
+               static_cast<double>(total - done) / rate, on_terminal_ ? "\033[K" : "\n");
 }
-
-}  // namespace
 
 void add_data_command(CLI::App& app) {
-  CLI::App* data = app.add_subcommand("data", "Generate the data of a task");
+  CLI::App* data = app.add_subcommand("data", "Generate or prepare the data of a task");
   data->require_subcommand(1);
-  add_listops(*data);
+  add_image_data(*data);
+  add_listops_data(*data);
+  add_pathfinder_data(*data);
 }
 
 }  // namespace yoso

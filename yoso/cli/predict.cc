@@ -32,11 +32,10 @@ std::string probabilities_text(const Task& task, const at::Tensor& probabilities
 }
 
 // "LABEL<TAB>probabilities", or the labels of the tokens.
-std::string answer(Model& model, const Task& task, const std::vector<int64_t>& tokens) {
-  const auto length = static_cast<int64_t>(tokens.size());
-  const at::Tensor input = at::tensor(tokens, at::kLong).view({1, length}).to(model.device());
-  const at::Tensor logits =
-      model.forward(input, at::ones_like(input, at::kBool))[0].to(at::kCPU, at::kFloat);
+std::string answer(Model& model, const Task& task, const Batch& question) {
+  const at::Tensor tokens = question.tokens.to(model.device());
+  const at::Tensor mask = question.mask.to(model.device());
+  const at::Tensor logits = model.forward(tokens, mask)[0].to(at::kCPU, at::kFloat);
   if (!task.labels_per_token()) {
     const at::Tensor probabilities = logits.softmax(-1);
     return task.class_name(probabilities.argmax().item<int64_t>()) + "\t" +
@@ -44,7 +43,7 @@ std::string answer(Model& model, const Task& task, const std::vector<int64_t>& t
   }
   std::string labels;
   const at::Tensor best = logits.argmax(-1);
-  for (int64_t i = 0; i < length; ++i)
+  for (int64_t i = 0; i < best.numel(); ++i)
     labels += (i == 0 ? "" : " ") + task.class_name(best[i].item<int64_t>());
   return labels;
 }
@@ -57,16 +56,16 @@ void answer_lines(std::istream& in, const std::string& name, const Task& task, M
   for (std::string line; std::getline(in, line);) {
     ++number;
     if (line.ends_with('\r')) line.pop_back();
-    std::vector<int64_t> tokens;
+    Batch question;
     try {
-      if (!line.empty()) tokens = task.encode(line);
+      if (!line.empty()) question = task.question(line);
     } catch (const Error& error) {
       fail(name, ":", number, ": ", error.what());
     }
-    if (!tokens.empty()) {
+    if (question.tokens.defined() && question.tokens.numel() > 0) {
       // The same hashes for every line: an answer does not depend on the lines before.
       const nn::GeneratorScope seeded(seed, model.device());
-      std::cout << answer(model, task, tokens);
+      std::cout << answer(model, task, question);
     }
     std::cout << std::endl;
     if (!std::cout) fail("standard output: cannot write");

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "yoso/core/check.h"
 #include "yoso/core/file.h"
+#include "yoso/tasks/folders.h"
 #include "yoso/tasks/lines.h"
 #include "yoso/tasks/listops_language.h"
 
@@ -52,9 +52,7 @@ FileSettings preset(const std::string& name) {
 void write_files(const std::filesystem::path& folder, const FileSettings& settings,
                  const std::function<void(int64_t)>& progress) {
   settings.check();
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail(folder.string(), ": cannot be made: ", error.message());
+  make_folder(folder);
 
   // Test and dev come first, so that they stay the same whatever the size of train.
   FileWriter test(folder / kTestFile), dev(folder / kDevFile), train(folder / kTrainFile);

@@ -72,9 +72,11 @@ TEST(ListOps, GivesEqualBatchesToSeveralThreads) {
 }
 
 TEST(Tasks, AreKnownByName) {
-  EXPECT_THAT(task_names(), ElementsAre("listops", "reversal", "text"));
+  EXPECT_THAT(task_names(), ElementsAre("image", "listops", "pathfinder32", "pathfinder64",
+                                        "pathfinder256", "pathx", "reversal", "text"));
   EXPECT_EQ(error_of([] { make_task("imdb", "", {}); }),
-            "task is 'imdb', expected one of listops, reversal, text");
+            "task is 'imdb', expected one of image, listops, pathfinder32, pathfinder64, "
+            "pathfinder256, pathx, reversal, text");
 }
 
 }  // namespace

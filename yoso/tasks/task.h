@@ -48,6 +48,8 @@ class Task {
   // For `predict`: one line of input to tokens (throws Error when it cannot be one) and the name
   // of a class.
   virtual std::vector<int64_t> encode(std::string_view line) const = 0;
+  // The line as a batch of one example without a label, without tokens where encode() gives none.
+  virtual Batch question(std::string_view line) const;
   virtual std::string class_name(int64_t label) const = 0;
 
   // Options that make this task again, defaults and what was learned from its files (the names of

@@ -10,6 +10,7 @@
 #include "yoso/core/check.h"
 #include "yoso/core/random.h"
 #include "yoso/tasks/lines.h"
+#include "yoso/tasks/split_limits.h"
 #include "yoso/tasks/task_options.h"
 #include "yoso/tasks/text_files.h"
 
@@ -58,22 +59,15 @@ fs::path find(const fs::path& folder, Split split) {
   return path;
 }
 
-// All numbers below `count` in a random order.
-std::vector<int64_t> shuffled(int64_t count, int64_t seed) {
-  std::vector<int64_t> order(static_cast<size_t>(count));
-  std::iota(order.begin(), order.end(), 0);
-  shuffle(order, Random(static_cast<uint64_t>(seed), 0));
-  return order;
-}
-
 }  // namespace
 
-Text::Text(fs::path folder, const TaskOptions& options) : folder_(std::move(folder)) {
-  OptionReader reader("text", options);
+Text::Text(fs::path folder, const TaskOptions& options)
+    : Text(std::move(folder), OptionReader("text", options)) {}
+
+Text::Text(fs::path folder, OptionReader reader) : folder_(std::move(folder)), limits_(reader) {
   max_length_ = reader.integer("max_length", 4096, 1, 100'000'000);
   dev_fraction_ = reader.number("dev_fraction", 0.1, 0, 0.9);
   seed_ = reader.integer("seed", 0, 0, std::numeric_limits<int64_t>::max());
-  max_train_ = reader.integer("max_train", 0, 0, std::numeric_limits<int64_t>::max());
   const std::string classes = reader.text("classes", "");
   options_ = reader.finish();
   if (classes.empty()) options_["classes"] = names_in(find(folder_, Split::kTrain));
@@ -106,16 +100,14 @@ Examples Text::read(Split split) const {
       holds_out ? std::llround(dev_fraction_ * static_cast<double>(all.size())) : 0;
   if (split == Split::kTrain) {
     chosen.erase(chosen.begin(), chosen.begin() + held_out);
-    if (max_train_ > 0 && max_train_ < std::ssize(chosen))
-      chosen.resize(static_cast<size_t>(max_train_));
   } else if (holds_out) {
     chosen.resize(static_cast<size_t>(held_out));
   }
   if (chosen.empty())
     fail(path.string(), ": has no examples for ", name_of(split), ", expected 1 or more");
-  if (std::ssize(chosen) == all.size()) return all;
-
   std::sort(chosen.begin(), chosen.end());
+  limits_.apply(split, chosen);
+  if (std::ssize(chosen) == all.size()) return all;
   Examples part;
   for (const int64_t i : chosen) part.add(all.symbols(i), all.label(i));
   return part;

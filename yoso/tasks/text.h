@@ -4,13 +4,14 @@
 // train and, if there are any, dev and test. Without dev, a random share of train is held out.
 //
 // Options: max_length (4096), longer documents are cut; dev_fraction (0.1) of train; seed (0) of
-// that choice and the next; max_train (0: all), examples of train to use, a random choice; classes,
+// that choice; max_train, max_dev, max_test (0: all), examples to use, a random choice; classes,
 // their names separated by commas in the order of labels (default: those of train, sorted).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <filesystem>
 
+#include "yoso/tasks/split_limits.h"
 #include "yoso/tasks/stored_task.h"
 
 namespace yoso {
@@ -27,11 +28,13 @@ class Text final : public StoredTask {
   TaskOptions resolved_options() const override { return options_; }
 
  private:
+  Text(std::filesystem::path folder, OptionReader reader);
   Examples read(Split split) const override;
 
   std::filesystem::path folder_;
-  int64_t max_length_, seed_, max_train_;
+  int64_t max_length_, seed_;
   double dev_fraction_;
+  SplitLimits limits_;
   std::vector<std::string> classes_;
   TaskOptions options_;
 };

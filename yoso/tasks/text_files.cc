@@ -5,10 +5,10 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <system_error>
 
 #include "yoso/core/check.h"
 #include "yoso/core/utf8.h"
+#include "yoso/tasks/folders.h"
 #include "yoso/tasks/lines.h"
 
 namespace yoso {
@@ -16,25 +16,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Entries of a folder that `wanted` accepts, sorted by name: file systems have orders of their own.
-std::vector<fs::path> sorted_entries(
-    const fs::path& folder, const std::function<bool(const fs::directory_entry&)>& wanted) {
-  std::vector<fs::path> paths;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    if (wanted(*entry)) paths.push_back(entry->path());
-  }
-  if (error) fail(folder.string(), ": cannot be read: ", error.message());
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
 std::vector<fs::path> class_folders(const fs::path& tree) {
-  return sorted_entries(tree, [](const fs::directory_entry& entry) {
-    const std::string name = entry.path().filename().string();
-    return entry.is_directory() && name != "unsup" && !name.starts_with('.');
-  });
+  std::vector<fs::path> folders = sorted_folders(tree);
+  std::erase_if(folders, [](const fs::path& folder) { return folder.filename() == "unsup"; });
+  return folders;
 }
 
 // Calls f(); an Error of it gets `place` in front.
@@ -49,10 +34,7 @@ void located(const std::string& place, F&& f) {
 
 void read_tree(const fs::path& tree, const DocumentSink& sink) {
   for (const fs::path& folder : class_folders(tree)) {
-    const auto documents = sorted_entries(folder, [](const fs::directory_entry& entry) {
-      return entry.is_regular_file() && entry.path().extension() == ".txt";
-    });
-    for (const fs::path& path : documents) {
+    for (const fs::path& path : sorted_files(folder, {".txt"})) {
       std::ifstream in = open_file(path);
       const std::string text{std::istreambuf_iterator<char>(in), {}};
       if (in.bad()) fail(path.string(), ": reading failed");

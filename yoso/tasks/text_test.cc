@@ -164,9 +164,10 @@ TEST(Text, RefusesBadOptions) {
   const auto message = [](const TaskOptions& options) {
     return error_of([&] { make_task("text", "", options); });
   };
-  EXPECT_EQ(message({{"length", "3"}}),
-            "text: unknown option 'length', expected one of classes, dev_fraction, max_length, "
-            "max_train, seed");
+  EXPECT_EQ(
+      message({{"length", "3"}}),
+      "text: unknown option 'length', expected one of classes, dev_fraction, max_dev, max_length, "
+      "max_test, max_train, seed");
   EXPECT_EQ(message({{"dev_fraction", "1"}}),
             "text: dev_fraction is '1', expected a number from 0 to 0.9");
   for (const std::string classes : {"a", "a,", "a,b,a", ",,"}) {
