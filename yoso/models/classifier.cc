@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/models/classifier.h"
 
+#include "yoso/models/pooling.h"
+
 namespace yoso {
-namespace {
-
-// x [B, N, hidden] to [B, hidden].
-at::Tensor pool(const at::Tensor& x, const at::Tensor& mask, Pooling pooling) {
-  if (pooling == Pooling::kFirst) return x.select(1, 0);
-  const at::Tensor real = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
-  return real.sum(1) / mask.sum(1, /*keepdim=*/true).clamp_min(1);
-}
-
-}  // namespace
-
 Classifier::Classifier(const ModelConfig& config)
     : pooling_(config.pooling),
       encoder_(std::make_shared<Encoder>(config.encoder, config.activation_checkpointing)),

@@ -15,7 +15,8 @@ namespace yoso {
 class Model : public torch::nn::Module {
  public:
   // tokens [B, N] int64, mask [B, N] bool (true = real), on the model's device. classifier: [B,
-  // num_classes]; token_classifier: [B, N, num_classes].
+  // num_classes]; token_classifier: [B, N, num_classes]; dual_classifier takes [B, 2, N] and gives
+  // [B, num_classes].
   virtual at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask) = 0;
 
   at::Device device() const { return parameters().front().device(); }

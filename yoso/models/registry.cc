@@ -3,6 +3,7 @@
 
 #include "yoso/core/check.h"
 #include "yoso/models/classifier.h"
+#include "yoso/models/dual_classifier.h"
 #include "yoso/models/token_classifier.h"
 
 namespace yoso {
@@ -18,6 +19,7 @@ std::shared_ptr<Model> make(const ModelConfig& config) {
 const std::map<std::string, Make>& kinds() {
   static const std::map<std::string, Make> table = {
       {"classifier", make<Classifier>},
+      {"dual_classifier", make<DualClassifier>},
       {"token_classifier", make<TokenClassifier>},
   };
   return table;
