@@ -125,8 +125,8 @@ def test_learns_to_reverse(device, options):
     )  # fmt: skip
     head = nn.Linear(width, words, device=device)
     modules = nn.ModuleList([embed, layer, head])
-    optimizer = torch.optim.AdamW([*modules.parameters(), place], lr=3e-3)
-    for _ in range(500):
+    optimizer = torch.optim.AdamW([*modules.parameters(), place], lr=1e-2)
+    for _ in range(100):
         x = torch.randint(words, (32, tokens)).to(device)
         logits = head(layer(embed(x) + place))
         loss = functional.cross_entropy(logits.flatten(0, 1), x.flip(1).flatten())
@@ -134,5 +134,5 @@ def test_learns_to_reverse(device, options):
         loss.backward()
         optimizer.step()
     accuracy = (logits.argmax(-1) == x.flip(1)).double().mean().item()
-    # Chance is 1 in 8; without attention to the mirrored place there is nothing else to learn.
-    assert accuracy > 0.5
+    # Chance is 1 in 8; without attention to the mirrored place there is nothing to learn.
+    assert accuracy > 0.9
