@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
   if (at.first > 0 && at.first >= at.count) return;
   const int width = static_cast<int>(s.values.cols);
   const int teams = kThreads / s.lanes, team = threadIdx.x / s.lanes;
-  const int per_team = kSlotsPerBlock / teams;
+  // Every team takes part, in a short sequence too.
+  const int per_team = max(1, (at.last - at.first + teams - 1) / teams);
   const int first = min(at.first + team * per_team, at.last);
   const int last = min(first + per_team, at.last);
   const bool is_last = last == at.last && (first < last || at.count == 0) && last == at.count &&

@@ -466,7 +466,7 @@ class Run {
   template <int kWidth>
   void multiply(const Wave& queries) {
     run(queries.segments() * blocks_per_segment(p_.queries.order.buckets), kSmallThreads,
-        4 * sizeof(StagedSide<T, kWidth>), multiply_small<T, kWidth>, p_);
+        sizeof(SmallMemory<T, kWidth>), multiply_small<T, kWidth>, p_);
     run(kOuterBlocks, kLargeThreads, kLargeWarps * sizeof(LargeMemory<T, kWidth>),
         multiply_large<T, kWidth>, p_);
   }

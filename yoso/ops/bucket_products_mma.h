@@ -48,28 +48,39 @@ __device__ inline void stage_rows(const Matrix<T>& m, const uint32_t* order, int
   }
 }
 
-// 16 rows of sums, as fragments, to consecutive parts, of which the first `count` are there. Lanes
-// swap words, so that each writes eight bytes and four of them a whole sector.
+// Where a warp turns fragments into rows.
+template <class P, int kColumns>
+struct RowsOut {
+  alignas(16) P rows[16][kColumns + 16 / sizeof(P)];
+};
+
+// 16 rows of sums, as fragments, to consecutive parts, of which the first `count` are there.
 template <class P, int kColumns>
 __device__ inline void write_parts(const float (&sums)[kColumns / 8][4], int count, P* parts,
-                                   int64_t stride) {
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4, odd = t % 2;
+                                   int64_t stride, RowsOut<P, kColumns>& memory) {
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  __syncwarp();
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const bool there = g + 8 * half < count;
-    P* row = parts + (g + 8 * half) * stride;
+  for (int j = 0; j < kColumns / 8; ++j) {
 #pragma unroll
-    for (int j = 0; j < kColumns / 8; j += 2) {
-      const float *first = sums[j] + 2 * half, *second = sums[j + 1] + 2 * half;
+    for (int half = 0; half < 2; ++half) {
+      P* to = &memory.rows[g + 8 * half][8 * j + 2 * t];
+      const float low = sums[j][2 * half], high = sums[j][2 * half + 1];
       if constexpr (sizeof(P) == 2) {
-        const uint32_t low = pack<P>(first[0], first[1]), high = pack<P>(second[0], second[1]);
-        const uint32_t other = __shfl_xor_sync(kFullWarp, odd ? low : high, 1);
-        const uint2 words = odd ? uint2{other, high} : uint2{low, other};
-        if (there) *reinterpret_cast<uint2*>(row + 8 * (j + odd) + 2 * (t - odd)) = words;
-      } else if (there) {
-        *reinterpret_cast<float2*>(row + 8 * j + 2 * t) = {first[0], first[1]};
-        *reinterpret_cast<float2*>(row + 8 * (j + 1) + 2 * t) = {second[0], second[1]};
+        *reinterpret_cast<uint32_t*>(to) = pack<P>(low, high);
+      } else {
+        *reinterpret_cast<float2*>(to) = {low, high};
       }
+    }
+  }
+  __syncwarp();
+  constexpr int kChunks = kColumns / kVec<P>, kAtOnce = kWarp / kChunks;
+  const int c = lane % kChunks * kVec<P>;
+  P* to = parts + lane / kChunks * stride + c;
+#pragma unroll
+  for (int r = 0; r < 16; r += kAtOnce) {
+    if (r + lane / kChunks < count) {
+      Vec<P, kVec<P>>::load(&memory.rows[r + lane / kChunks][c]).store(to + r * stride);
     }
   }
 }
@@ -93,39 +104,53 @@ struct StagedSide {
   alignas(2) uint8_t buckets[kStagedRows];  // of the rows, counted within the group
 };
 
-// What one side of a run of small buckets has.
-struct GroupSide {
-  int first, count;  // slots
-  int end;           // of the lane-th bucket, counted from `first`
-};
-struct Group {
-  int bucket, count;
-  GroupSide sides[2];  // the warp's own, the other
+template <class T, int kWidth>
+struct SmallMemory {
+  StagedSide<T, kWidth> stages[2][2];  // of queries, keys
+  RowsOut<Part<T>, kWidth> out[kSmallWarps];
+  int begins[2][kBucketsPerBlock + 1];  // of queries, keys: slots
+  struct Run {
+    uint8_t first, count;
+  } groups[kBucketsPerBlock];
+  int num_groups;
 };
 
-// The buckets from `bucket` on, before `last`, that fit in the memory of a block: at most kWarp,
-// after those that are large; none at the end.
-__device__ inline Group next_group(const uint32_t* const (&begins)[2], int bucket, int last) {
+// A run of small buckets, counted within the block: its slots on both sides.
+struct Group {
+  int bucket, count;
+  int own, own_count, other, other_count;
+};
+
+template <class T, int kWidth>
+__device__ inline Group group_of(const SmallMemory<T, kWidth>& memory, int of_keys, int bucket,
+                                 int count) {
+  const int *own = memory.begins[of_keys], *other = memory.begins[1 - of_keys];
+  return {.bucket = bucket,
+          .count = count,
+          .own = own[bucket],
+          .own_count = own[bucket + count] - own[bucket],
+          .other = other[bucket],
+          .other_count = other[bucket + count] - other[bucket]};
+}
+
+// A warp's work: as many of the next `buckets` buckets as fit are a group; large ones are left out.
+template <class T, int kWidth>
+__device__ inline void find_groups(SmallMemory<T, kWidth>& memory, int buckets) {
   const int lane = threadIdx.x % kWarp;
-  for (; bucket < last; ++bucket) {
-    Group group{.bucket = bucket, .count = 0, .sides = {}};
-    bool fits = bucket + lane < last;
-#pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      group.sides[s].first = static_cast<int>(begins[s][bucket]);
-      group.sides[s].end =
-          static_cast<int>(begins[s][min(bucket + lane + 1, last)]) - group.sides[s].first;
-      fits = fits && group.sides[s].end <= kStagedRows;
+  int num_groups = 0;
+  for (int bucket = 0; bucket < buckets;) {
+    bool fits = bucket + lane < buckets;
+    for (const auto& begins : memory.begins) {
+      fits = fits && begins[min(bucket + lane + 1, buckets)] - begins[bucket] <= kStagedRows;
     }
-    group.count = __popc(__ballot_sync(kFullWarp, fits));
-    if (group.count == 0) continue;
-#pragma unroll
-    for (GroupSide& side : group.sides) {
-      side.count = __shfl_sync(kFullWarp, side.end, group.count - 1);
+    const int count = __popc(__ballot_sync(kFullWarp, fits));
+    if (count > 0 && lane == 0) {
+      memory.groups[num_groups] = {static_cast<uint8_t>(bucket), static_cast<uint8_t>(count)};
     }
-    return group;
+    num_groups += count > 0;
+    bucket += max(count, 1);
   }
-  return {.bucket = last, .count = 0, .sides = {}};
+  memory.num_groups = num_groups;
 }
 
 // What a warp stages of its side: factors or rows.
@@ -137,34 +162,32 @@ struct StagedArray {
   const uint32_t* order;
 };
 
-// Sends the rows of a group on their way, with zeros up to a multiple of 16.
+// Sends the rows of a group on their way, with zeros up to a multiple of 16. `mine`: the row of the
+// lane-th slot.
 template <class T, int kWidth>
-__device__ inline void stage_group(const StagedArray<T>& a, const Group& group,
+__device__ inline void stage_group(const StagedArray<T>& a, const Group& group, uint32_t mine,
+                                   const int (&begins)[kBucketsPerBlock + 1],
                                    StagedSide<T, kWidth>& to) {
   const int lane = threadIdx.x % kWarp;
-  const GroupSide& from = group.sides[0];
-  const uint32_t mine = lane < from.count ? a.order[from.first + lane] : 0;
   constexpr int kChunks = kWidth / 8, kAtOnce = kWarp / kChunks;
   const int c = lane % kChunks * 8;
+  const auto from = reinterpret_cast<uintptr_t>(a.matrix.data + mine * a.matrix.stride);
   const uint32_t row =
       shared_address(a.factors ? &to.factors[lane / kChunks][c] : &to.rows[lane / kChunks][c]);
-  for (int r = 0; r < from.count; r += 16) {
+  for (int r = 0; r < group.own_count; r += 16) {
 #pragma unroll
     for (int k = 0; k < 16; k += kAtOnce) {
       const int place = r + k + lane / kChunks;
-      const uint32_t i = __shfl_sync(kFullWarp, mine, place);
-      copy_async<16>(row + (r + k) * 2 * (kWidth + 8), a.matrix.data + i * a.matrix.stride + c,
-                     place < from.count);
+      const auto* chunk = reinterpret_cast<const T*>(__shfl_sync(kFullWarp, from, place)) + c;
+      copy_async<16>(row + (r + k) * 2 * (kWidth + 8), chunk, place < group.own_count);
     }
   }
   if (a.factors) {
     int bucket = 0;
-    for (int b = 0; b + 1 < group.count; ++b) {
-      bucket += __shfl_sync(kFullWarp, from.end, b) <= lane;
-    }
+    for (int b = 1; b < group.count; ++b) bucket += begins[group.bucket + b] - group.own <= lane;
     to.buckets[lane] = static_cast<uint8_t>(bucket);
   } else if (a.scales) {
-    to.scales[lane] = lane < from.count ? a.scales[mine] : 0.0f;
+    to.scales[lane] = lane < group.own_count ? a.scales[mine] : 0.0f;
   }
   end_copy_group();
 }
@@ -176,7 +199,8 @@ static_assert(kStagedRows == kWarp, "a lane a row of a side");
 template <class T, int kWidth>
 __device__ bool multiply_tile(const StagedSide<T, kWidth>& own, int own_count, int tile,
                               const StagedSide<T, kWidth>& other, int other_count,
-                              bool other_scaled, bool one_bucket, Part<T>* parts) {
+                              bool other_scaled, bool one_bucket, Part<T>* parts,
+                              RowsOut<Part<T>, kWidth>& out) {
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   uint32_t a[kWidth / 16][4];
 #pragma unroll
@@ -230,7 +254,7 @@ __device__ bool multiply_tile(const StagedSide<T, kWidth>& own, int own_count, i
       mma<T>(sums[2 * j + 1], weights, b[2], b[3]);
     }
   }
-  write_parts<Part<T>, kWidth>(sums, own_count - tile, parts, kWidth);
+  write_parts<Part<T>, kWidth>(sums, own_count - tile, parts, kWidth, out);
   if (one_bucket) return true;
   // A row that is not finite spoils every sum of its columns: one row of two tells.
   float check = 0;
@@ -241,15 +265,24 @@ __device__ bool multiply_tile(const StagedSide<T, kWidth>& own, int own_count, i
 
 // A block kBucketsPerBlock buckets of a segment; large ones are left out.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 3 : 4) multiply_small(Products p) {
+__global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 2 : 4) multiply_small(Products p) {
   extern __shared__ __align__(16) unsigned char shared[];
-  auto* memory = reinterpret_cast<StagedSide<T, kWidth>(*)[2]>(shared);
-  const int warp = threadIdx.x / kWarp, of_keys = warp / 2, tile = warp % 2 * 16;
+  auto& memory = *reinterpret_cast<SmallMemory<T, kWidth>*>(shared);
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int of_keys = warp / 2, tile = warp % 2 * 16;
   const int buckets = static_cast<int>(p.queries.order.buckets);
   const auto blocks = static_cast<uint32_t>(blocks_per_segment(buckets));
+  const int first = static_cast<int>(blockIdx.x % blocks) * kBucketsPerBlock;
+  const int count = min(kBucketsPerBlock, buckets - first);
   const Segment at(p, blockIdx.x / blocks);
+  for (int b = threadIdx.x; b < 2 * (count + 1); b += kSmallThreads) {
+    const uint32_t* begin = at.begin(b % 2 ? p.keys : p.queries);
+    memory.begins[b % 2][b / 2] = static_cast<int>(begin[first + b / 2]);
+  }
+  __syncthreads();
+  if (warp == 0) find_groups(memory, count);
+
   const Half &own_half = p.own(of_keys), &other_half = p.own(!of_keys);
-  const uint32_t* const begins[2] = {at.begin(own_half), at.begin(other_half)};
   const bool factors = warp % 2 == 0, other_scaled = other_half.scale.data != nullptr;
   const StagedArray<T> array{
       .factors = factors,
@@ -257,32 +290,48 @@ __global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 3 : 4) multiply
       .scales = Scales(own_half, at).data,
       .order = at.rows(own_half)};
   Part<T>* parts = at.parts<Part<T>>(own_half, kWidth) + tile * kWidth;
-  const int first = static_cast<int>(blockIdx.x % blocks) * kBucketsPerBlock;
-  const int last = min(first + kBucketsPerBlock, buckets);
+  __syncthreads();
 
-  Group group{.bucket = first, .count = 0, .sides = {}};
-  int alone_until = first;  // buckets before it are groups of one
+  // Two groups ahead: the places of its rows; one ahead: the rows.
+  int index = 0, alone = 0, alone_until = 0;  // buckets alone .. alone_until - 1 go singly
+  const auto next_group = [&]() -> Group {
+    if (alone < alone_until) return group_of(memory, of_keys, alone++, 1);
+    const int i = index++;
+    if (i >= memory.num_groups) return {};
+    return group_of(memory, of_keys, memory.groups[i].first, memory.groups[i].count);
+  };
+  const auto row_of_lane = [&](const Group& group) -> uint32_t {
+    return lane < group.own_count ? array.order[group.own + lane] : 0;
+  };
+  Group group{}, next = next_group();
+  uint32_t mine = row_of_lane(next);
   for (int buffer = 0;; buffer ^= 1) {
-    const int from = group.bucket + group.count;
-    const Group next = next_group(begins, from, from < alone_until ? from + 1 : last);
-    stage_group<T, kWidth>(array, next, memory[buffer ^ 1][of_keys]);
+    stage_group<T, kWidth>(array, next, mine, memory.begins[of_keys],
+                           memory.stages[buffer ^ 1][of_keys]);
+    const Group after = next_group();
+    mine = row_of_lane(after);
     wait_for_copies<1>();
     __syncthreads();
     bool clean = true;
-    if (tile < group.sides[0].count) {
-      clean = multiply_tile<T, kWidth>(memory[buffer][of_keys], group.sides[0].count, tile,
-                                       memory[buffer][1 - of_keys], group.sides[1].count,
-                                       other_scaled, group.count == 1,
-                                       parts + int64_t{group.sides[0].first} * kWidth);
+    if (tile < group.own_count) {
+      const auto& stage = memory.stages[buffer];
+      clean = multiply_tile<T, kWidth>(stage[of_keys], group.own_count, tile, stage[1 - of_keys],
+                                       group.other_count, other_scaled, group.count == 1,
+                                       parts + int64_t{group.own} * kWidth, memory.out[warp]);
     }
     if (__syncthreads_and(clean)) {
+      if (next.count == 0) return;
       group = next;
-      if (group.count == 0) return;
+      next = after;
     } else {
       // What is not finite must not leave its bucket, and zero times it is not zero.
       wait_for_copies<0>();
+      index -= 2;
+      alone = group.bucket;
       alone_until = group.bucket + group.count;
-      group.count = group.sides[0].count = 0;
+      group = {};
+      next = next_group();
+      mine = row_of_lane(next);
     }
   }
 }
@@ -302,6 +351,7 @@ struct LargeMemory {
     alignas(16) T factors[16][kWidth + 8];
   };
   Stage stages[2];
+  RowsOut<Part<T>, kColumns> out;
 };
 
 // Outer products: a warp takes a large bucket, one side and kColumns of D at a time,
@@ -423,7 +473,8 @@ __global__ void __launch_bounds__(kLargeThreads, 2) multiply_large(Products p) {
         }
       }
       write_parts<Part<T>, kColumns>(results, min(16, last - first),
-                                     own.parts + int64_t{first} * kWidth + column, kWidth);
+                                     own.parts + int64_t{first} * kWidth + column, kWidth,
+                                     memory.out);
     }
     wait_for_copies<0>();
     __syncwarp();
