@@ -207,6 +207,17 @@ def test_export_of_an_encoder(tmp_path):
         assert torch.equal(loaded(x), model(x))
 
 
+def test_export_draws_a_seed_that_is_not_given():
+    model = encoder(**SAMPLED).eval()
+    x = rows(2, 40, 32).detach()
+    exported = torch.export.export(model, (x,)).module()
+    torch.manual_seed(1)
+    first, second = exported(x), exported(x)
+    torch.manual_seed(1)
+    assert torch.equal(first, model(x))
+    assert not torch.equal(first, second)
+
+
 def test_aot_inductor_package_of_an_encoder(tmp_path):
     model = encoder(seed=3, mode="sampled", num_hashes=8, code_bits=4).eval()
     x = rows(2, 40, 32).detach()

@@ -11,6 +11,11 @@ import yoso
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
+from transformers.masking_utils import (  # noqa: E402
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    causal_mask_function,
+    sliding_window_causal_mask_function,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # noqa: E402
 from yoso.integrations.transformers import register  # noqa: E402
 
@@ -177,6 +182,20 @@ def test_refuses_causal_models(config, masked):
     mask = torch.ones_like(ids) if masked else None
     with pytest.raises(ValueError, match="'yoso'.*: the model is causal, expected an encoder"):
         encoder(config, "yoso")(ids, attention_mask=mask)
+
+
+def test_refuses_a_causal_mask_of_a_layer_that_does_not_say_it_is_causal():
+    register()
+    make_mask = ALL_MASK_ATTENTION_FUNCTIONS["yoso"]
+    sizes = dict(batch_size=1, q_length=6, kv_length=6, attention_mask=None)
+    with pytest.raises(ValueError, match="the model is causal"):
+        make_mask(mask_function=causal_mask_function, **sizes)
+    window = sliding_window_causal_mask_function(9)
+    mask = make_mask(mask_function=window, allow_is_causal_skip=True, **sizes)
+    attention, layer = implementation("yoso")
+    x = torch.randn(1, 2, 6, 4)
+    with pytest.raises(ValueError, match="differs between queries or heads"):
+        attention(layer, x, x, x, mask)
 
 
 @pytest.mark.parametrize("argument", ["position_bias", "softcap", "s_aux", "cu_seq_lens_q"])

@@ -218,7 +218,8 @@ def test_without_lsh_backward_gradients_are_those_of_the_expectation():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_unpatching_gives_back_what_was_there():
+def test_unpatching_gives_back_what_was_there(monkeypatch):
+    monkeypatch.setattr(modeling_yoso, "lsh_cumulation", "the kernel that was there")
     model = masked_lm(use_expectation=True)
     ids, mask = padded_batch()
     before = modeling_yoso.lsh_cumulation, modeling_yoso.YosoSelfAttention.forward

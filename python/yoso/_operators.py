@@ -29,7 +29,7 @@ _ops = torch.ops.yoso
 
 hash = _ops.hash.default
 bucket_attention = _ops.bucket_attention.default
-attention = _ops.attention.default
+_attention = _ops.attention.default
 
 
 # Shapes.
@@ -203,7 +203,7 @@ class _Attention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, others: tuple[Any, ...]
     ) -> tuple[Tensor, ...]:
         with torch._C._AutoDispatchBelowAutograd():
-            output = attention(query, key, value, *others)
+            output = _attention(query, key, value, *others)
         sides, seed = others[:4], others[4]
         num_hashes, code_bits, mode, gradient, _, normalize_output, *last = others[5:]
         result = output[:2] if normalize_output else (None, None)
@@ -229,18 +229,30 @@ class _Attention(torch.autograd.Function):
         )
 
 
-# torch.library.register_autograd would do the same, but takes 60 microseconds a call to look up
-# the defaults of so many arguments.
-def _attention_with_autograd(
-    keys: torch._C.DispatchKeySet, query: Tensor, key: Tensor, value: Tensor, *others: Any
-) -> tuple[Tensor, ...]:
+def attention(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    """yoso::attention with autograd.
+
+    The operator alone has it too (below): that is for graphs. Here, where the way through the
+    dispatcher and back is most of the time of a small call, it is left out.
+    """
+    if torch.compiler.is_compiling():
+        return _attention(query, key, value, *others)
     if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value):
         return _Attention.apply(query, key, value, others)  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
-        return attention.redispatch(keys & torch._C._after_autograd_keyset, query, key, value, *others)
+        return _attention(query, key, value, *others)
 
 
-_library.impl("attention", _attention_with_autograd, "Autograd", with_keyset=True)
+# torch.library.register_autograd would do the same, but takes 60 microseconds a call to look up
+# the defaults of so many arguments.
+def _with_autograd(keys: torch._C.DispatchKeySet, *args: Any) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+        return _Attention.apply(*args[:3], args[3:])  # type: ignore[no-untyped-call]
+    with torch._C._AutoDispatchBelowAutograd():
+        return _attention.redispatch(keys & torch._C._after_autograd_keyset, *args)
+
+
+_library.impl("attention", _with_autograd, "Autograd", with_keyset=True)
 
 
 def _keep_bucket_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
