@@ -38,6 +38,7 @@ void add_data_command(CLI::App& app) {
   add_image_data(*data);
   add_listops_data(*data);
   add_pathfinder_data(*data);
+  add_retrieval_data(*data);
 }
 
 }  // namespace yoso

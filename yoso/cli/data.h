@@ -14,6 +14,7 @@ namespace yoso {
 void add_listops_data(CLI::App& data);
 void add_image_data(CLI::App& data);
 void add_pathfinder_data(CLI::App& data);
+void add_retrieval_data(CLI::App& data);
 
 // How far a long job is, on stderr: a line that rewrites itself on a terminal, else one now and
 // then, and none for a job that is done before the first is due.

@@ -30,7 +30,8 @@ struct EncoderConfig {
 };
 
 struct ModelConfig {
-  std::string kind = "classifier";  // a name of model_kinds(): classifier, dual_classifier, token_classifier
+  // A name of model_kinds(): classifier, dual_classifier, token_classifier.
+  std::string kind = "classifier";
   Pooling pooling = Pooling::kMean;
   int64_t num_classes = 0;                // set by the task
   bool activation_checkpointing = false;  // recompute blocks in the backward

@@ -45,9 +45,10 @@ Tokens tokens_of(std::vector<int64_t> lengths, int64_t columns) {
 }
 
 TEST(Models, UnknownKindIsRefusedWithTheKnownOnes) {
-  EXPECT_THAT(model_kinds(), ElementsAre("classifier", "token_classifier"));
-  EXPECT_EQ(error_of([] { make_model(config_of("decoder", "none")); }),
-            "model.kind is 'decoder', expected one of classifier, token_classifier");
+  EXPECT_THAT(model_kinds(), ElementsAre("classifier", "dual_classifier", "token_classifier"));
+  EXPECT_EQ(
+      error_of([] { make_model(config_of("decoder", "none")); }),
+      "model.kind is 'decoder', expected one of classifier, dual_classifier, token_classifier");
 }
 
 TEST(Models, NameTheFieldThatIsWrong) {

@@ -73,10 +73,10 @@ TEST(ListOps, GivesEqualBatchesToSeveralThreads) {
 
 TEST(Tasks, AreKnownByName) {
   EXPECT_THAT(task_names(), ElementsAre("image", "listops", "pathfinder32", "pathfinder64",
-                                        "pathfinder256", "pathx", "reversal", "text"));
+                                        "pathfinder256", "pathx", "retrieval", "reversal", "text"));
   EXPECT_EQ(error_of([] { make_task("imdb", "", {}); }),
             "task is 'imdb', expected one of image, listops, pathfinder32, pathfinder64, "
-            "pathfinder256, pathx, reversal, text");
+            "pathfinder256, pathx, retrieval, reversal, text");
 }
 
 }  // namespace

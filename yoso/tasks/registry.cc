@@ -5,6 +5,7 @@
 #include "yoso/tasks/lines.h"
 #include "yoso/tasks/listops.h"
 #include "yoso/tasks/pathfinder.h"
+#include "yoso/tasks/retrieval.h"
 #include "yoso/tasks/reversal.h"
 #include "yoso/tasks/task.h"
 #include "yoso/tasks/text.h"
@@ -24,6 +25,7 @@ std::shared_ptr<Task> make_task(const std::string& name, const std::string& data
   if (name == "pathfinder64") return std::make_shared<Pathfinder>(name, 64, data, options);
   if (name == "pathfinder256") return std::make_shared<Pathfinder>(name, 256, data, options);
   if (name == "pathx") return std::make_shared<Pathfinder>(name, 128, data, options);
+  if (name == "retrieval") return std::make_shared<Retrieval>(data, options);
   if (name == "reversal") return std::make_shared<Reversal>(options);
   if (name == "text") return std::make_shared<Text>(data, options);
   fail("task is ", in_quotes(name), ", expected one of ", listed(task_names()));
@@ -31,7 +33,7 @@ std::shared_ptr<Task> make_task(const std::string& name, const std::string& data
 
 std::vector<std::string> task_names() {
   return {"image",         "listops", "pathfinder32", "pathfinder64",
-          "pathfinder256", "pathx",   "reversal",     "text"};
+          "pathfinder256", "pathx",   "retrieval", "reversal",     "text"};
 }
 
 }  // namespace yoso

@@ -21,8 +21,8 @@ const char* name_of(Split split);  // "train", "dev", "test"
 
 // Examples padded on the right to the longest of them.
 struct Batch {
-  at::Tensor tokens;  // [B, N] int64, 0 where padded
-  at::Tensor mask;    // [B, N] bool, true = real
+  at::Tensor tokens;  // [B, N] int64, 0 where padded; [B, 2, N] for pairs
+  at::Tensor mask;    // of the shape of tokens, bool, true = real
   at::Tensor labels;  // [B] int64, or [B, N] int64 with -100 where padded (labels per token)
 };
 
@@ -38,6 +38,7 @@ class Task {
   virtual int64_t num_classes() const = 0;
   virtual int64_t max_length() const = 0;  // tokens of the longest example it can give
   virtual bool labels_per_token() const { return false; }
+  virtual bool pairs() const { return false; }  // an example is two sequences
 
   virtual int64_t size(Split split) const = 0;  // examples
   // Tokens of an example, where tasks know it: batches of like lengths have little padding.

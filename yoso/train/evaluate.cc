@@ -90,7 +90,9 @@ ModelConfig resolve(ModelConfig model, const Task& task) {
   fill("model.vocab_size", model.encoder.vocab_size, task.vocab_size());
   fill("model.max_length", model.encoder.max_length, task.max_length());
   fill("model.num_classes", model.num_classes, task.num_classes());
-  const char* expected = task.labels_per_token() ? "token_classifier" : "classifier";
+  const char* expected = task.labels_per_token() ? "token_classifier"
+                         : task.pairs()          ? "dual_classifier"
+                                                 : "classifier";
   if (model.kind != expected)
     fail("model.kind is \"", model.kind, "\", expected \"", expected, "\" for this task");
   return model;
