@@ -96,15 +96,15 @@ def _implementation(name: str, options: AttentionOptions) -> Callable[..., tuple
                 f"{where}: attention dropout is {dropout}, expected 0: YOSO has none, so there will "
                 "be none"
             )
-        seed = options.get("seed")
-        if seed is not None:
-            seed = seed + (getattr(module, "layer_idx", None) or 0)
+        layer_options = options
+        if (seed := options.get("seed")) is not None:
+            layer_options = {**options, "seed": seed + (getattr(module, "layer_idx", None) or 0)}
         out = yoso.attention(
             query,
             key,
             value,
             key_mask=padding_mask(where, attention_mask, key.shape[0], key.shape[2]),
-            **{**options, "seed": seed},
+            **layer_options,
         )
         return out.transpose(1, 2).contiguous(), None
 
@@ -120,7 +120,8 @@ def _mask(
         raise ValueError(_causal(f"attn_implementation {_name_of(others)!r}"))
     if mask_function is bidirectional_mask_function:
         return attention_mask
-    # A sliding window, or what the implementation above will refuse.
+    # A sliding window, or what the implementation above refuses when it sees it: not left out, then.
+    others["allow_is_causal_skip"] = False
     return sdpa_mask(mask_function=mask_function, attention_mask=attention_mask, **others)
 
 

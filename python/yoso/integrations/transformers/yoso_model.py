@@ -6,7 +6,6 @@ meets itself. One method of one class computes all that; here is another one for
 
 # SPDX-License-Identifier: Apache-2.0
 import importlib
-from types import ModuleType
 from typing import Any, Literal, Optional
 
 import torch
@@ -24,7 +23,7 @@ _PLACES = (
     "transformers.models.deprecated.yoso.modeling_yoso",
 )
 # What a patched module had before: its kernel, and the forward of its attention.
-_before: dict[ModuleType, tuple[Any, Any]] = {}
+_before: dict[Any, tuple[Any, Any]] = {}
 
 
 def patch_yoso(mask_mode: MaskMode = "strict") -> None:
@@ -65,8 +64,8 @@ def unpatch_yoso() -> None:
         module.YosoSelfAttention.forward = forward
 
 
-def _modeling_modules() -> list[ModuleType]:
-    modules = []
+def _modeling_modules() -> list[Any]:
+    modules: list[Any] = []
     for name in _PLACES:
         try:
             modules.append(importlib.import_module(name))
