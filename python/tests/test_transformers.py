@@ -280,6 +280,39 @@ def test_compiles_without_a_break():
     torch.testing.assert_close(compiled(batch, attention_mask=mask).last_hidden_state, wanted)
 
 
+def test_a_recomputed_forward_has_the_hashes_of_the_first():
+    register("yoso-sampled", mode="sampled")
+    model = encoder(ENCODERS["bert"], "yoso-sampled")
+    ids = ids_of(2, 64)
+
+    def gradients():
+        torch.manual_seed(1)
+        model.zero_grad()
+        model.train()(ids).last_hidden_state.square().sum().backward()
+        return [x.grad.clone() for x in model.parameters() if x.grad is not None]
+
+    wanted = gradients()
+    model.gradient_checkpointing_enable()
+    for ours, theirs in zip(gradients(), wanted, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_saved_model_is_loaded_with_yoso(tmp_path):
+    register("yoso-fixed", seed=1)
+    model = encoder(ENCODERS["bert"], "sdpa").eval()
+    model.save_pretrained(tmp_path)
+    loaded = transformers.AutoModel.from_pretrained(
+        tmp_path, attn_implementation="yoso-fixed"
+    ).eval()
+    ids = ids_of(1, 30)
+    softmax = model(ids).last_hidden_state
+    model.set_attn_implementation("yoso-fixed")
+    ours = model(ids, output_attentions=True)
+    assert torch.equal(ours.last_hidden_state, loaded(ids).last_hidden_state)
+    assert not torch.allclose(ours.last_hidden_state, softmax, atol=1e-3)
+    assert not any(x is not None for x in ours.attentions or ())
+
+
 def marked_batch(size, length=12):
     """Padded sequences, half of which hold token 3 somewhere: that is the label."""
     ids = torch.randint(4, VOCABULARY, (size, length))
