@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <vector>
@@ -215,6 +216,55 @@ TEST(Gradient, OfAGradientIsRefusedByName) {
                    "supported");
     }
   }
+}
+
+// A subset of one hash is each of the M hashes alike often, and its gradient is that hash's own:
+// over the seeds the mean of (estimate - gradient from all) is 0, for the seed's own hashes.
+TEST(Gradient, FromASubsetOfTheHashesIsUnbiased) {
+  const YosoInputs in = inputs_of(kCases[1]);
+  const Tensor weight = at::randn({2, 7, 2, 4}, at::kDouble);
+  constexpr int64_t kSeeds = 400;
+  std::vector<Tensor> differences[2];
+  for (int64_t seed = 0; seed < kSeeds; ++seed) {
+    YosoOptions options = options_of(Mode::kSampled, Gradient::kSurrogate);
+    options.seed = seed;
+    const auto function = [&](const YosoInputs& i) { return yoso_attention(i, options); };
+    const std::vector<Tensor> all = gradients(in, function, weight);
+    options.backward_hashes = 2;
+    const std::vector<Tensor> some = gradients(in, function, weight);
+    ASSERT_TRUE(at::equal(some[2], all[2])) << "the values take all hashes";
+    for (const int i : {0, 1}) differences[i].push_back(some[i] - all[i]);
+  }
+  for (const auto& side : differences) {
+    const Tensor all = at::stack(side);
+    const Tensor deviation = all.square().mean(0).sqrt();
+    EXPECT_GT(deviation.max().item<double>(), 1e-3) << "a subset differs";
+    // Seeds are independent: five deviations of a mean, for 140 numbers a side.
+    const Tensor bound = 5 * deviation / std::sqrt(kSeeds) + 1e-12;
+    EXPECT_TRUE((all.mean(0).abs() <= bound).all().item<bool>());
+  }
+}
+
+TEST(Gradient, FromASubsetNamesWhatDoesNotFit) {
+  const YosoInputs in = inputs_of(kCases[1]);
+  const auto message_of = [&](const YosoOptions& options) -> std::string {
+    try {
+      yoso_attention(in, options);
+    } catch (const c10::Error& error) {
+      return error.what_without_backtrace();
+    }
+    return "no error";
+  };
+  YosoOptions options = options_of(Mode::kSampled, Gradient::kSurrogate);
+  options.backward_hashes = 4;
+  EXPECT_EQ(message_of(options),
+            "yoso_attention: backward_hashes is 4, expected a divisor of num_hashes = 6");
+  options.backward_hashes = 3;
+  EXPECT_EQ(message_of(options), "no error");
+  options.gradient = Gradient::kTrue;
+  EXPECT_EQ(message_of(options),
+            "yoso_attention: gradient is 'true', expected 'surrogate' with backward_hashes: a "
+            "subset of hashes finds fewer colliding pairs");
 }
 
 TEST(Gradient, OfParallelRowsIsFinite) {
