@@ -98,6 +98,7 @@ Written write_from_images(const fs::path& from, const fs::path& folder, uint64_t
          " in test, expected 50000 and 10000, or at least a multiple of 5 and 1");
   }
   make_folder(folder);
+  const FolderLock lock(folder.string());
   std::vector<std::unique_ptr<FileWriter>> files;
   int64_t done = 0;
   const auto total = std::ssize(train) + std::ssize(test);

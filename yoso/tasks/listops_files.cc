@@ -53,6 +53,7 @@ void write_files(const std::filesystem::path& folder, const FileSettings& settin
                  const std::function<void(int64_t)>& progress) {
   settings.check();
   make_folder(folder);
+  const FolderLock lock(folder.string());
 
   // Test and dev come first, so that they stay the same whatever the size of train.
   FileWriter test(folder / kTestFile), dev(folder / kDevFile), train(folder / kTrainFile);

@@ -368,6 +368,7 @@ Written write_pairs(const std::vector<fs::path>& from, const fs::path& folder, u
   }
 
   make_folder(folder);
+  const FolderLock lock(folder.string());
   std::vector<std::unique_ptr<FileWriter>> files;
   for (size_t s = 0; s < 3; ++s) {
     FileWriter& file =

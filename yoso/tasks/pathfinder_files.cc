@@ -25,7 +25,8 @@ constexpr size_t kTextLetters = 32;  // of a field in an array of NumPy's texts
 class Writer {
  public:
   Writer(const fs::path& folder, int64_t count, int64_t side)
-      : images_((make_folder(folder), (folder / kImagesFile).string())),
+      : lock_((make_folder(folder), folder.string())),
+        images_((folder / kImagesFile).string()),
         labels_((folder / kLabelsFile).string()) {
     images_.write(npy_header(kBytes, std::array{count, side, side}));
     labels_.write(npy_header(kBytes, std::array{count}));
@@ -43,6 +44,7 @@ class Writer {
   }
 
  private:
+  FolderLock lock_;
   FileWriter images_, labels_;
 };
 
@@ -225,7 +227,8 @@ Converted write_published(const fs::path& from, int64_t side, const fs::path& fo
 void write_sheet(const std::string& path, std::span<const Drawing> drawings, int64_t side,
                  int64_t columns) {
   constexpr uint8_t kBetween = 96, kFrame = 255;
-  const int64_t cell = side + 4, rows = (std::ssize(drawings) + columns - 1) / columns;
+  const int64_t zoom = std::max<int64_t>(1, 64 / side);
+  const int64_t cell = zoom * side + 4, rows = (std::ssize(drawings) + columns - 1) / columns;
   Image sheet{rows * cell, columns * cell, 1, {}};
   sheet.pixels.assign(static_cast<size_t>(sheet.height * sheet.width), kBetween);
   for (int64_t i = 0; i < std::ssize(drawings); ++i) {
@@ -236,7 +239,7 @@ void write_sheet(const std::string& path, std::span<const Drawing> drawings, int
         const int64_t edge = std::min({y, x, cell - 1 - y, cell - 1 - x});
         uint8_t& pixel = sheet.pixels[static_cast<size_t>((top + y) * sheet.width + left + x)];
         if (edge == 1 && d.label == 1) pixel = kFrame;
-        if (edge > 1) pixel = d.pixels[static_cast<size_t>((y - 2) * side + x - 2)];
+        if (edge > 1) pixel = d.pixels[static_cast<size_t>((y - 2) / zoom * side + (x - 2) / zoom)];
       }
     }
   }

@@ -65,7 +65,7 @@ Converted write_published(const std::filesystem::path& from, int64_t side,
                           const std::filesystem::path& folder, const Progress& progress);
 
 // The first images of a prepared folder or a generator beside each other, `columns` a row, those of
-// label 1 framed in white, for a look.
+// label 1 framed in white, for a look. Small ones are enlarged to 64 x 64.
 void write_sheet(const std::string& path, std::span<const Drawing> drawings, int64_t side,
                  int64_t columns);
 

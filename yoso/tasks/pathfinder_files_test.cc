@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "yoso/core/file.h"
 #include "yoso/core/testing.h"
 #include "yoso/cpu/parallel.h"
 #include "yoso/tasks/image_codecs.h"
@@ -162,6 +163,15 @@ TEST(PathfinderFiles, NamesTheBadRowOrImage) {
   EXPECT_FALSE(std::filesystem::exists(folder / "out/images.npy"));
 }
 
+TEST(PathfinderFiles, TwoProcessesDoNotWriteOneFolder) {
+  const TestFolder folder;
+  const FolderLock lock(folder.path().string());
+  EXPECT_THAT(error_of([&] {
+                write_generated({.difficulty = Difficulty::kEasy}, 3, folder.path(), kSilent);
+              }),
+              HasSubstr(": is in use by another process"));
+}
+
 TEST(PathfinderFiles, ASheetFramesTheImagesOfLabel1) {
   const TestFolder folder;
   const std::vector<Drawing> drawings = {{std::vector<uint8_t>(1024, 7), 0},
@@ -171,17 +181,18 @@ TEST(PathfinderFiles, ASheetFramesTheImagesOfLabel1) {
   const std::string file = folder.read("a.png");
   const Image sheet =
       decode_image({reinterpret_cast<const uint8_t*>(file.data()), file.size()}, "");
-  EXPECT_EQ(sheet.width, 2 * 36);
-  EXPECT_EQ(sheet.height, 2 * 36);
+  EXPECT_EQ(sheet.width, 2 * 68);
+  EXPECT_EQ(sheet.height, 2 * 68);
   const auto at = [&](int64_t y, int64_t x) {
-    return sheet.pixels[static_cast<size_t>(y * 72 + x)];
+    return sheet.pixels[static_cast<size_t>(y * sheet.width + x)];
   };
   EXPECT_EQ(at(2, 2), 7);
+  EXPECT_EQ(at(65, 65), 7);
   EXPECT_EQ(at(1, 1), 96);
-  EXPECT_EQ(at(2, 38), 8);
-  EXPECT_EQ(at(1, 37), 255);
-  EXPECT_EQ(at(69, 33), 9);
-  EXPECT_EQ(at(60, 60), 96);
+  EXPECT_EQ(at(2, 70), 8);
+  EXPECT_EQ(at(1, 69), 255);
+  EXPECT_EQ(at(100, 33), 9);
+  EXPECT_EQ(at(100, 100), 96);
 }
 
 }  // namespace

@@ -32,8 +32,8 @@ std::shared_ptr<Task> make_task(const std::string& name, const std::string& data
 }
 
 std::vector<std::string> task_names() {
-  return {"image",         "listops", "pathfinder32", "pathfinder64",
-          "pathfinder256", "pathx",   "retrieval", "reversal",     "text"};
+  return {"image", "listops",   "pathfinder32", "pathfinder64", "pathfinder256",
+          "pathx", "retrieval", "reversal",     "text"};
 }
 
 }  // namespace yoso
