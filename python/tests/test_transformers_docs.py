@@ -1,6 +1,7 @@
 """docs/transformers.md: its Python runs from top to bottom, and so does its command."""
 
 # SPDX-License-Identifier: Apache-2.0
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+# On a GPU the unpatched model would fetch a kernel.
+os.environ["HF_HUB_OFFLINE"] = "1"
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 PAGE = Path(__file__).parents[2] / "docs" / "transformers.md"
@@ -22,7 +25,7 @@ def test_python_of_the_page_runs(capsys):
     for block in blocks("python"):
         exec(compile(block, PAGE, "exec"), names)
     said = capsys.readouterr().out
-    assert "'NoneType' object has no attribute 'fast_hash'" in said
+    assert "has no attribute 'fast_hash'" in said
     assert "torch.Size([2, 300, 100])" in said
 
 

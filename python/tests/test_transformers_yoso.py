@@ -1,6 +1,7 @@
 """transformers' own YOSO: what it does alone, and what it does after patch_yoso()."""
 
 # SPDX-License-Identifier: Apache-2.0
+import os
 import sys
 from types import ModuleType
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 import yoso
 
+# On a GPU the unpatched model would fetch a kernel.
+os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from transformers.models.yoso import modeling_yoso  # noqa: E402
@@ -69,7 +72,7 @@ def difference_by_padding(model, device="cpu"):
 def test_alone_it_cannot_sample_and_patched_it_can():
     model = masked_lm(use_expectation=False)
     ids, mask = padded_batch()
-    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'fast_hash'"):
+    with pytest.raises(AttributeError, match="has no attribute 'fast_hash'"):
         model(ids, attention_mask=mask)
     patch_yoso()
     assert model(ids, attention_mask=mask).logits.isfinite().all()
