@@ -24,6 +24,10 @@ std::string device_text(const Tensor& tensor) {
   return join("device type ", static_cast<int>(tensor.device().type()));
 }
 
+bool same_device(const Tensor& a, const Tensor& b) {
+  return a.device().type() == b.device().type() && a.get_device_index() == b.get_device_index();
+}
+
 namespace {
 
 DType dtype_of(const char* op, const char* name, const Tensor& tensor) {
@@ -76,7 +80,7 @@ void Arguments::check_device(const char* name, const Tensor& tensor) {
   if (!first_) {
     first_ = tensor;
     first_name_ = name;
-  } else if (device_text(tensor) != device_text(*first_)) {
+  } else if (!same_device(tensor, *first_)) {
     fail(op_, ": ", name, " is on ", device_text(tensor), ", expected ", device_text(*first_),
          ", the device of ", first_name_);
   }

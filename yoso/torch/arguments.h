@@ -65,6 +65,7 @@ ScalarType accumulation_type(const Tensor& tensor);
 // "[2, 3]": the first `rank` extents, all if absent; "cpu", "cuda:0".
 std::string shape_text(const Tensor& tensor, std::optional<int64_t> rank = {});
 std::string device_text(const Tensor& tensor);
+bool same_device(const Tensor& a, const Tensor& b);
 
 Gradient parse_gradient(const char* op, std::string_view name);      // "surrogate", "true"
 Projection parse_projection(const char* op, std::string_view name);  // "hadamard", "gaussian"

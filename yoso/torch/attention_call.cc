@@ -14,10 +14,11 @@ namespace {
 
 constexpr const char* kName = AttentionCall::kName;
 
-// "yoso_attention: key is 5, expected 6".
+// "yoso_attention: key is 5, expected 6". Called where a check has failed, so that texts are made
+// only then.
 template <class Got, class... Expected>
-void require(bool condition, const char* argument, const Got& got, const Expected&... expected) {
-  if (!condition) fail(kName, ": ", argument, " is ", got, ", expected ", expected...);
+[[noreturn]] void refuse(const char* argument, const Got& got, const Expected&... expected) {
+  fail(kName, ": ", argument, " is ", got, ", expected ", expected...);
 }
 
 const char* type_text(const Tensor& x) { return torch::headeronly::toString(x.scalar_type()); }
@@ -46,37 +47,44 @@ void check_rows(const AttentionCall& a, const char* name, const Tensor& x, bool 
       a.heads_first ? "[batch, heads, tokens, width]" : "[batch, tokens, heads, width]";
   const char* ragged_layout =
       a.heads_first ? "[heads, total, width] with offsets" : "[total, heads, width] with offsets";
-  require(x.dim() == (ragged ? 3 : 4), name, shape_text(a, x), ragged ? ragged_layout : layout);
-  require(device_text(x) == device_text(a.query), name, device_text(x), device_text(a.query),
-          ", the device of query");
-  require(is_floating(x), name, type_text(x), "a floating type");
-  require(x.scalar_type() == a.query.scalar_type(), name, type_text(x), type_text(a.query),
-          ", the type of query");
+  if (x.dim() != (ragged ? 3 : 4)) {
+    refuse(name, shape_text(a, x), ragged ? ragged_layout : layout);
+  }
+  if (!same_device(x, a.query)) {
+    refuse(name, device_text(x), device_text(a.query), ", the device of query");
+  }
+  if (!is_floating(x)) refuse(name, type_text(x), "a floating type");
+  if (x.scalar_type() != a.query.scalar_type()) {
+    refuse(name, type_text(x), type_text(a.query), ", the type of query");
+  }
   const int64_t width = x.size(x.dim() - 1);
-  require(width >= 1 && width <= 256, name, shape_text(a, x), "a width from 1 to 256");
-  if (!ragged) {
-    require(x.size(0) == a.query.size(0), name, shape_text(a, x), "the batch of query, ",
-            a.query.size(0));
+  if (width < 1 || width > 256) refuse(name, shape_text(a, x), "a width from 1 to 256");
+  if (!ragged && x.size(0) != a.query.size(0)) {
+    refuse(name, shape_text(a, x), "the batch of query, ", a.query.size(0));
   }
 }
 
 void check_mask(const char* name, const OptionalTensor& mask, const Tensor& x) {
   if (!mask) return;
-  require(device_text(*mask) == device_text(x), name, device_text(*mask), device_text(x));
-  require(mask->scalar_type() == ScalarType::Bool, name, type_text(*mask), "Bool");
+  if (!same_device(*mask, x)) refuse(name, device_text(*mask), device_text(x));
+  if (mask->scalar_type() != ScalarType::Bool) refuse(name, type_text(*mask), "Bool");
   const int64_t rank = x.dim() - 2;
-  require(mask->dim() == rank && starts_alike(*mask, x, rank), name, yoso::shape_text(*mask),
-          yoso::shape_text(x, rank));
+  if (mask->dim() != rank || !starts_alike(*mask, x, rank)) {
+    refuse(name, yoso::shape_text(*mask), yoso::shape_text(x, rank));
+  }
 }
 
 void check_offsets(const char* name, const OptionalTensor& offsets) {
   if (!offsets) {
     fail(kName, ": ", name, " is absent, expected offsets for both sides or for none");
   }
-  require(offsets->is_cpu(), name, device_text(*offsets), "cpu");
-  require(offsets->scalar_type() == ScalarType::Long, name, type_text(*offsets), "Long (int64)");
-  require(offsets->dim() == 1 && offsets->size(0) >= 1, name, yoso::shape_text(*offsets),
-          "[sequences + 1]");
+  if (!offsets->is_cpu()) refuse(name, device_text(*offsets), "cpu");
+  if (offsets->scalar_type() != ScalarType::Long) {
+    refuse(name, type_text(*offsets), "Long (int64)");
+  }
+  if (offsets->dim() != 1 || offsets->size(0) < 1) {
+    refuse(name, yoso::shape_text(*offsets), "[sequences + 1]");
+  }
 }
 
 bool is_sampling_length(double code_bits) {
@@ -156,39 +164,49 @@ void AttentionCall::check() const {
   if (ragged) {
     check_offsets("query_offsets", query_offsets);
     check_offsets("key_offsets", key_offsets);
-    require(key_offsets->size(0) == query_offsets->size(0), "key_offsets",
-            yoso::shape_text(*key_offsets), yoso::shape_text(*query_offsets), " as query_offsets");
+    if (key_offsets->size(0) != query_offsets->size(0)) {
+      refuse("key_offsets", yoso::shape_text(*key_offsets), yoso::shape_text(*query_offsets),
+             " as query_offsets");
+    }
   }
   check_rows(*this, "query", query, ragged);
   check_rows(*this, "key", key, ragged);
   check_rows(*this, "value", value, ragged);
   const int64_t rank = query.dim();
-  require(key.size(rank - 1) == query.size(rank - 1), "key", shape_text(*this, key),
-          "the width of query, ", query.size(rank - 1));
+  if (key.size(rank - 1) != query.size(rank - 1)) {
+    refuse("key", shape_text(*this, key), "the width of query, ", query.size(rank - 1));
+  }
   const int64_t query_heads = query.size(rank - 2), key_heads = key.size(rank - 2);
-  require(key_heads == 0 ? query_heads == 0 : query_heads % key_heads == 0, "query",
-          shape_text(*this, query), "heads that are a multiple of the ", key_heads,
-          " heads of key");
-  require(starts_alike(value, key, rank - 1), "value", shape_text(*this, value),
-          "the batch, tokens and heads of key, ", shape_text(*this, key));
+  if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0) {
+    refuse("query", shape_text(*this, query), "heads that are a multiple of the ", key_heads,
+           " heads of key");
+  }
+  if (!starts_alike(value, key, rank - 1)) {
+    refuse("value", shape_text(*this, value), "the batch, tokens and heads of key, ",
+           shape_text(*this, key));
+  }
   check_mask("query_mask", query_mask, query);
   check_mask("key_mask", key_mask, key);
 
-  require(options.code_bits > 0, "code_bits", options.code_bits, "more than 0");
-  require(options.num_hashes >= 1, "num_hashes", options.num_hashes, "at least 1");
-  require(options.mode != Mode::kSampled || is_sampling_length(options.code_bits), "code_bits",
-          options.code_bits, "an integer from 1 to 16 when sampled");
+  if (!(options.code_bits > 0)) refuse("code_bits", options.code_bits, "more than 0");
+  if (options.num_hashes < 1) refuse("num_hashes", options.num_hashes, "at least 1");
+  if (options.mode == Mode::kSampled && !is_sampling_length(options.code_bits)) {
+    refuse("code_bits", options.code_bits, "an integer from 1 to 16 when sampled");
+  }
   if (const auto& hashes = options.backward_hashes) {
-    require(*hashes >= 1 && options.num_hashes % *hashes == 0, "backward_hashes", *hashes,
-            "a divisor of num_hashes = ", options.num_hashes);
-    require(options.gradient == Gradient::kSurrogate, "gradient", "'true'",
-            "'surrogate' with backward_hashes: a subset of hashes finds fewer colliding pairs");
+    if (*hashes < 1 || options.num_hashes % *hashes != 0) {
+      refuse("backward_hashes", *hashes, "a divisor of num_hashes = ", options.num_hashes);
+    }
+    if (options.gradient != Gradient::kSurrogate) {
+      refuse("gradient", "'true'",
+             "'surrogate' with backward_hashes: a subset of hashes finds fewer colliding pairs");
+    }
   }
   if (!may_sample()) return;
   if (!seed) fail(kName, ": seed is absent, expected one when hashes may be drawn");
-  require(seed->is_cpu(), "seed", device_text(*seed), "cpu");
-  require(seed->scalar_type() == ScalarType::Long, "seed", type_text(*seed), "Long (int64)");
-  require(seed->numel() == 1, "seed", yoso::shape_text(*seed), "one number");
+  if (!seed->is_cpu()) refuse("seed", device_text(*seed), "cpu");
+  if (seed->scalar_type() != ScalarType::Long) refuse("seed", type_text(*seed), "Long (int64)");
+  if (seed->numel() != 1) refuse("seed", yoso::shape_text(*seed), "one number");
 }
 
 bool AttentionCall::may_sample() const {
