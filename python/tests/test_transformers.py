@@ -313,6 +313,17 @@ def test_a_saved_model_is_loaded_with_yoso(tmp_path):
     assert not any(x is not None for x in ours.attentions or ())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_types_and_autocast(dtype, device):
+    register("yoso-fixed", mode="sampled", seed=1)
+    model = encoder(ENCODERS["bert"], "yoso-fixed").eval().to(device)
+    batch, mask = (x.to(device) for x in padded_batch(ids_of(1, 21), 40))
+    with torch.autocast(device, dtype):
+        assert model(batch, attention_mask=mask).last_hidden_state.isfinite().all()
+    narrow = model.to(dtype)(batch, attention_mask=mask).last_hidden_state
+    assert narrow.dtype == dtype and narrow.isfinite().all()
+
+
 def marked_batch(size, length=12):
     """Padded sequences, half of which hold token 3 somewhere: that is the label."""
     ids = torch.randint(4, VOCABULARY, (size, length))
