@@ -43,11 +43,12 @@ Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
   }
   register_module("norm", norm_);
   register_module("dropout", dropout_);
-  const nn::EncoderBlockConfig block{.hidden = config.hidden,
-                                     .feed_forward = config.feed_forward,
-                                     .dropout = config.dropout,
-                                     .norm = config.norm,
-                                     .attention = config.attention};
+  nn::EncoderBlockConfig block{.hidden = config.hidden,
+                               .feed_forward = config.feed_forward,
+                               .dropout = config.dropout,
+                               .norm = config.norm,
+                               .attention = config.attention};
+  block.attention.max_length = config.max_length;
   const int64_t distinct = config.shared_layers ? 1 : config.layers;
   for (int64_t i = 0; i < distinct; ++i) {
     blocks_.push_back(register_module(join("block", i), std::make_shared<nn::EncoderBlock>(block)));

@@ -28,6 +28,12 @@ torch::nn::LayerNorm layer_norm(const EncoderBlockConfig& config) {
       torch::nn::LayerNormOptions({config.hidden}).eps(config.norm_epsilon));
 }
 
+AttentionConfig attention_config(const EncoderBlockConfig& config) {
+  AttentionConfig attention = config.attention;
+  attention.head_width = config.hidden / attention.heads;
+  return attention;
+}
+
 }  // namespace
 
 EncoderBlock::EncoderBlock(const EncoderBlockConfig& config)
@@ -42,7 +48,7 @@ EncoderBlock::EncoderBlock(const EncoderBlockConfig& config)
       attention_norm_(layer_norm(config)),
       feed_forward_norm_(layer_norm(config)),
       dropout_(config.dropout),
-      attention_(make_attention(config.attention)) {
+      attention_(make_attention(attention_config(config))) {
   register_module("query", query_);
   register_module("key", key_);
   register_module("value", value_);

@@ -2,7 +2,16 @@
 #include <map>
 
 #include "yoso/core/check.h"
+#include "yoso/nn/bigbird_attention.h"
+#include "yoso/nn/linear_attention.h"
+#include "yoso/nn/linformer_attention.h"
+#include "yoso/nn/longformer_attention.h"
 #include "yoso/nn/none_attention.h"
+#include "yoso/nn/nystrom_attention.h"
+#include "yoso/nn/performer_attention.h"
+#include "yoso/nn/race_attention.h"
+#include "yoso/nn/reformer_attention.h"
+#include "yoso/nn/skein_attention.h"
 #include "yoso/nn/softmax_attention.h"
 #include "yoso/nn/yoso_attention.h"
 
@@ -18,9 +27,12 @@ std::shared_ptr<Attention> make(const AttentionConfig& config) {
 
 const std::map<std::string, Make>& kinds() {
   static const std::map<std::string, Make> table = {
-      {"none", make<NoneAttention>},
-      {"softmax", make<SoftmaxAttention>},
-      {"yoso", make<YosoAttention>},
+      {"bigbird", make<BigbirdAttention>},     {"linear", make<LinearAttention>},
+      {"linformer", make<LinformerAttention>}, {"longformer", make<LongformerAttention>},
+      {"none", make<NoneAttention>},           {"nystrom", make<NystromAttention>},
+      {"performer", make<PerformerAttention>}, {"race", make<RaceAttention>},
+      {"reformer", make<ReformerAttention>},   {"skein", make<SkeinAttention>},
+      {"softmax", make<SoftmaxAttention>},     {"yoso", make<YosoAttention>},
   };
   return table;
 }
