@@ -222,6 +222,12 @@ def test_options_are_checked_when_registered(options, error, message):
     assert "yoso-refused" not in ALL_ATTENTION_FUNCTIONS
 
 
+def test_registering_draws_nothing():
+    state = torch.get_rng_state()
+    register()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_layers_hash_differently_and_a_seed_repeats_them():
     attention, _ = implementation("yoso-seed", mode="sampled", seed=7)
     x = torch.randn(1, 1, 64, 16)

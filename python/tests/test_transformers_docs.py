@@ -1,6 +1,7 @@
-"""docs/transformers.md: its Python runs from top to bottom, and so does its command."""
+"""docs/transformers.md: its Python runs from top to bottom, its command and its benchmark run."""
 
 # SPDX-License-Identifier: Apache-2.0
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-PAGE = Path(__file__).parents[2] / "docs" / "transformers.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "transformers.md"
+BENCHMARK = ROOT / "python" / "benchmarks" / "encoder.py"
 
 
 def blocks(language):
@@ -33,3 +36,14 @@ def test_commands_of_the_page_run(tmp_path):
     for command in commands:
         subprocess.run([sys.executable, *command], check=True, cwd=tmp_path)
     assert (tmp_path / "yoso-kernel" / "build").is_dir()
+
+
+@pytest.mark.parametrize("what", ["inference", "train"])
+def test_the_benchmark_runs(what):
+    command = f"{BENCHMARK} --tokens 32 --layers 1 --repeat 1 --threads 1 --pass {what}"
+    result = subprocess.run(
+        [sys.executable, *command.split()], check=True, capture_output=True, text=True
+    )
+    measured = json.loads(result.stdout)
+    assert measured["tokens"] == 32
+    assert measured["times_faster"] == measured["sdpa_seconds"] / measured["yoso_seconds"]

@@ -62,7 +62,8 @@ def register(name: str = "yoso", **options: Unpack[AttentionOptions]) -> None:
             f"register: seed is a {type(options['seed']).__name__}, expected an int or None"
         )
     row = torch.zeros(1, 1, 1, 1)
-    yoso.attention(row, row, row, **options)
+    without_drawing: AttentionOptions = {**options, "seed": 0}
+    yoso.attention(row, row, row, **without_drawing)
     AttentionInterface.register(name, _implementation(name, options))
     AttentionMaskInterface.register(name, _mask)
 
