@@ -28,6 +28,8 @@ inline constexpr std::array kNames<Gradient> = {"surrogate", "true"};
 template <>
 inline constexpr std::array kNames<Projection> = {"hadamard", "gaussian"};
 template <>
+inline constexpr std::array kNames<nn::Features> = {"softmax", "relu"};
+template <>
 inline constexpr std::array kNames<NormPosition> = {"pre", "post"};
 template <>
 inline constexpr std::array kNames<Pooling> = {"mean", "first"};
@@ -78,8 +80,48 @@ void visit(Visitor& v, AnyRecipe& r) {
   v.field("projection", attention.yoso.projection);
   v.field("num_hashes", attention.yoso.num_hashes, 1, 1 << 16);
   v.field("code_bits", attention.yoso.code_bits, 1e-3, 1e3);
+  v.field("backward_hashes", attention.yoso.backward_hashes);
   v.field("normalize_output", attention.yoso.normalize_output);
   v.field("seed", attention.yoso.seed);
+
+  constexpr int64_t kMost = 1 << 16;  // the kinds say what they need beyond these ranges
+  v.table("model.attention.nystrom");
+  v.field("landmarks", attention.nystrom.landmarks, 1, kMost);
+  v.field("iterations", attention.nystrom.iterations, 0, 64);
+  v.field("conv_width", attention.nystrom.conv_width, 0, 65535);
+
+  v.table("model.attention.skein");
+  v.field("samples", attention.skein.samples, 1, kMost);
+  v.field("seed", attention.skein.seed);
+
+  v.table("model.attention.performer");
+  v.field("features", attention.performer.features);
+  v.field("num_features", attention.performer.num_features, 1, kMost);
+
+  v.table("model.attention.linformer");
+  v.field("rank", attention.linformer.rank, 1, kMost);
+
+  v.table("model.attention.longformer");
+  v.field("window", attention.longformer.window, 2, 1 << 30);
+  v.field("global_tokens", attention.longformer.global_tokens, 0, kMost);
+
+  v.table("model.attention.bigbird");
+  v.field("block", attention.bigbird.block, 1, kMost);
+  v.field("window_blocks", attention.bigbird.window_blocks, 1, kMost);
+  v.field("global_blocks", attention.bigbird.global_blocks, 0, kMost);
+  v.field("random_blocks", attention.bigbird.random_blocks, 0, kMost);
+  v.field("seed", attention.bigbird.seed, std::numeric_limits<int64_t>::min(),
+          std::numeric_limits<int64_t>::max());
+
+  v.table("model.attention.reformer");
+  v.field("hashes", attention.reformer.hashes, 1, kMost);
+  v.field("chunk", attention.reformer.chunk, 1, kMost);
+  v.field("buckets", attention.reformer.buckets, 0, kMost);
+  v.field("seed", attention.reformer.seed);
+
+  v.table("model.attention.race");
+  v.field("tables", attention.race.tables, 1, kMost);
+  v.field("planes", attention.race.planes, 1, 12);
 
   auto& train = r.train;
   v.table("train");

@@ -66,6 +66,46 @@ mixed_precision = "bfloat16"
   EXPECT_EQ(recipe.train.mixed_precision, Precision::kBFloat16);
 }
 
+TEST(Recipe, EachKindOfAttentionHasATable) {
+  const nn::AttentionConfig attention = parse_recipe(R"(
+[model.attention]
+kind = "nystrom"
+[model.attention.nystrom]
+landmarks = 16
+conv_width = 35
+[model.attention.skein]
+samples = 16
+seed = 4
+[model.attention.performer]
+features = "relu"
+[model.attention.linformer]
+rank = 8
+[model.attention.longformer]
+window = 32
+[model.attention.bigbird]
+random_blocks = 0
+[model.attention.reformer]
+hashes = 4
+[model.attention.race]
+planes = 2
+)",
+                                                     "r.toml")
+                                            .model.encoder.attention;
+  EXPECT_EQ(attention.kind, "nystrom");
+  EXPECT_EQ(attention.nystrom.landmarks, 16);
+  EXPECT_EQ(attention.nystrom.conv_width, 35);
+  EXPECT_EQ(attention.skein.samples, 16);
+  EXPECT_EQ(attention.skein.seed, 4);
+  EXPECT_EQ(attention.performer.features, nn::Features::kRelu);
+  EXPECT_EQ(attention.linformer.rank, 8);
+  EXPECT_EQ(attention.longformer.window, 32);
+  EXPECT_EQ(attention.bigbird.random_blocks, 0);
+  EXPECT_EQ(attention.reformer.hashes, 4);
+  EXPECT_EQ(attention.race.planes, 2);
+  EXPECT_EQ(parse_error("[model.attention.linformer]\nrank = 0\n"),
+            "r.toml:2: model.attention.linformer.rank is 0, expected 1 to 65536");
+}
+
 TEST(Recipe, WrittenTextReadsBackTheSame) {
   Recipe recipe;
   recipe.task.data = "a \"quoted\"\\path\n\x7f";
