@@ -100,6 +100,9 @@ std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, 
   add_value(command, "--width", grid.width, "D, columns of a head")->check(CLI::Range(1, 256));
   add_value(command, "--batch", grid.batch, "B, sequences")->check(kPositive);
   add_value(command, "--hashes", grid.hashes, "M, of sampled attention")->check(kPositive);
+  add_value(command, "--backward-hashes", grid.backward_hashes,
+            "of M, from which the gradients of queries and keys come; 0: all")
+      ->check(kNotNegative);
   add_value(command, "--repeat", effort.repeat, "runs of a case at least; the median counts")
       ->check(kPositive);
   add_value(command, "--min-time", effort.min_seconds, "seconds of a case at least")

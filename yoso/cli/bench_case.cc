@@ -98,7 +98,11 @@ class SdpaBackend {
 
 at::Tensor attend(const BenchCase& c, const at::Tensor& query, const at::Tensor& key,
                   const at::Tensor& value) {
-  if (c.is_yoso()) return yoso_attention({query, key, value}, yoso_options(c));
+  if (c.is_yoso()) {
+    YosoOptions options = yoso_options(c);
+    if (c.backward_hashes > 0) options.backward_hashes = c.backward_hashes;
+    return yoso_attention({query, key, value}, options);
+  }
   const SdpaBackend backend(c.kind);
   return at::scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2),
                                           value.transpose(1, 2))

@@ -21,6 +21,7 @@ struct BenchCase {
   std::string bits_rule = "T = 8";  // how `bits` came about
   int64_t tokens = 0, batch = 1, heads = 12, width = 64;
   int64_t hashes = 32, bits = 8;  // M, T
+  int64_t backward_hashes = 0;    // 0: all
   int64_t threads = 1;
   at::Device device = at::kCPU;
 

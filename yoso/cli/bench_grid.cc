@@ -91,7 +91,8 @@ class GridRun {
     c.tokens = tokens, c.heads = grid_.heads, c.width = grid_.width;
     c.batch =
         grid_.tokens_total == 0 ? grid_.batch : std::max<int64_t>(1, grid_.tokens_total / tokens);
-    c.hashes = grid_.hashes, c.threads = threads, c.device = grid_.device;
+    c.hashes = grid_.hashes, c.backward_hashes = grid_.backward_hashes, c.threads = threads,
+    c.device = grid_.device;
     std::tie(c.bits, c.bits_rule) = code_bits(rule, tokens);
     return c;
   }
@@ -219,6 +220,8 @@ class GridRun {
                 {"threads", c.threads},
                 {"pass", c.pass},
                 {"hashes", is_yoso ? Json(c.hashes) : Json(nullptr)},
+                {"backward_hashes",
+                 is_yoso && c.backward_hashes > 0 ? Json(c.backward_hashes) : Json(nullptr)},
                 {"bits", is_yoso ? Json(c.bits) : Json(nullptr)},
                 {"bits_rule", is_yoso ? Json(c.bits_rule) : Json(nullptr)},
                 {"skipped", !times.has_value()},
@@ -245,6 +248,7 @@ class GridRun {
     };
     const auto several = [](const auto& list) { return list.size() > 1; };
     out_ << "heads " << grid_.heads << ", width " << grid_.width << ", M = " << grid_.hashes;
+    if (grid_.backward_hashes > 0) out_ << ", " << grid_.backward_hashes << " of them backward";
     if (!several(grid_.bits)) out_ << ", " << code_bits(grid_.bits[0], 1).second;
     if (!several(grid_.dtypes)) out_ << ", " << grid_.dtypes[0];
     if (!several(grid_.inputs)) out_ << ", " << grid_.inputs[0] << " inputs";

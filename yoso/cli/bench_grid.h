@@ -15,7 +15,7 @@ struct BenchGrid {
   std::vector<int64_t> tokens;
   std::vector<std::string> kinds, dtypes = {"float32"}, inputs = {"iid"}, passes, bits = {"8"};
   std::vector<int64_t> threads;
-  int64_t heads = 12, width = 64, batch = 1, hashes = 32;
+  int64_t heads = 12, width = 64, batch = 1, hashes = 32, backward_hashes = 0;
   int64_t tokens_total = 0;  // 0, or the tokens that make up a batch: batch is not read then
   at::Device device = at::kCPU;
   Effort effort;

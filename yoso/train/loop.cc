@@ -189,15 +189,16 @@ class Run {
       share.backward();
       sum += share.detach();
     }
-    const auto loss = sum.item<double>();
-    if (!std::isfinite(loss))
-      fail("loss is ", loss, " at step ", state_.step + 1,
-           ", expected a finite number; a lower train.learning_rate or train.clip_norm may help");
     if (train_.clip_norm > 0) clip_gradients(*model_, train_.clip_norm);
     const double rate = learning_rate(train_, state_.step);
     for (auto& group : optimizer_->param_groups()) group.options().set_lr(rate);
     optimizer_->step();
     optimizer_->zero_grad();
+    // Here a GPU is waited for, with the whole step queued. Spoiled weights are never saved.
+    const auto loss = sum.item<double>();
+    if (!std::isfinite(loss))
+      fail("loss is ", loss, " at step ", state_.step + 1,
+           ", expected a finite number; a lower train.learning_rate or train.clip_norm may help");
 
     ++state_.step;
     state_.next_batch += train_.accumulate;
