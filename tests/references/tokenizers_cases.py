@@ -136,6 +136,7 @@ def case(tokenizer, first, second, special):
         return {"first": first, "second": second, "special": special, "error": True}
     return {"first": first, "second": second, "special": special, "ids": encoding.ids,
             "types": encoding.type_ids,
+            "texts": [-1 if text is None else text for text in encoding.sequence_ids],
             "text": tokenizer.decode(encoding.ids, skip_special_tokens=True)}
 
 

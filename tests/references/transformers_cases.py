@@ -58,6 +58,7 @@ def cases(many):
                         "hash_code_len": 5, "layer_norm_eps": 1e-3})
     if many:
         yield "masked_lm_untied", "masked_lm", {**SMALL, "tie_word_embeddings": False}
+        yield "masked_lm_pickled", "masked_lm", SMALL
         yield "sequence_bfloat16", "sequence", {**SMALL, "dtype": "bfloat16"}
 
 
@@ -87,6 +88,11 @@ def make(folder, name, head, fields):
     for parameter in model.parameters():  # no bias or norm of 0 or 1
         torch.nn.init.normal_(parameter, mean=0.2, std=0.4)
     model.to(getattr(torch, fields.get("dtype", "float32"))).save_pretrained(folder / name)
+    if name.endswith("_pickled"):
+        (folder / name / "model.safetensors").unlink()
+        torch.save(model.state_dict(), folder / name / "pytorch_model.bin")
+        tool = Path(__file__).resolve().parents[2] / "tools/pickle_to_safetensors"
+        subprocess.run([sys.executable, tool, folder / name], check=True)
     model.float()
     longest = config.max_position_embeddings
     lengths = torch.tensor([longest, 1, longest - 3])

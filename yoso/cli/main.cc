@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   yoso::add_train_command(app);
   yoso::add_evaluate_command(app);
   yoso::add_predict_command(app);
+  yoso::add_convert_command(app);
   yoso::add_data_command(app);
   yoso::add_bench_command(app);
   yoso::add_report_command(app);

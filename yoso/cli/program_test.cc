@@ -81,7 +81,8 @@ threads = 1
 TEST_F(Program, HelpTeaches) {
   const Result result = run("yoso --help");
   EXPECT_EQ(result.code, 0);
-  for (const char* command : {"train", "evaluate", "predict", "data", "bench", "report", "info"})
+  for (const char* command :
+       {"train", "evaluate", "predict", "convert", "data", "bench", "report", "info"})
     EXPECT_THAT(result.out, HasSubstr(command));
   EXPECT_THAT(run("yoso train --help").out, HasSubstr("--resume"));
   EXPECT_THAT(run("yoso --version").out, StartsWith("yoso 0"));
@@ -214,6 +215,29 @@ TEST_F(Program, CtrlCSavesAndSaysHowToGoOn) {
   EXPECT_TRUE(exists("run/last.safetensors"));
   EXPECT_THAT(run("yoso train toy.toml --out run --resume").error,
               HasSubstr("expected at most train.steps = 4"));
+}
+
+// The models have the 12 tokens of a tokenizer that is written here.
+TEST_F(Program, PredictsWithAModelOfTransformersAndConvertsIt) {
+  std::filesystem::copy(YOSO_TESTDATA "/sequence", folder_ + "/model");
+  expect_error("echo a | yoso predict model", 1, "model: holds no tokenizer, expected ");
+  write("model/vocab.json",
+        R"({"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4, "c": 5, "?": 6, "!": 7, "d": 8})");
+  write("model/merges.txt", "a b\n");
+  const Result predicted = run("printf 'ab\\n\\nabc\\td\\n' | yoso predict model --mode expected");
+  EXPECT_EQ(predicted.code, 0) << predicted.error;
+  const std::string line = "(no|yes|maybe)\tno=0[.][0-9]+ yes=0[.][0-9]+ maybe=0[.][0-9]+\n";
+  EXPECT_THAT(predicted.out, testing::MatchesRegex(line + "\n" + line));
+  expect_error("printf 'a\\nabcabcabc\\n' | yoso predict model", 1,
+               "standard input:2: has 8 tokens, expected 1 to 7; --truncate cuts it off");
+  EXPECT_EQ(run("echo abcabcabc | yoso predict model --truncate").code, 0);
+
+  EXPECT_EQ(run("yoso convert model half --dtype bfloat16").code, 0);
+  EXPECT_LT(std::filesystem::file_size(folder_ + "/half/model.safetensors"),
+            std::filesystem::file_size(folder_ + "/model/model.safetensors"));
+  EXPECT_EQ(run("yoso convert half again && echo ab | yoso predict again").code, 0);
+  expect_error("yoso convert model half --dtype int8", 2, "--dtype");
+  expect_error("yoso convert nothing half", 1, "nothing/config.json: ");
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ TransformersConfig parse_transformers_config(std::string_view text, const std::s
   config.norm_epsilon = file.real("layer_norm_eps", config.norm_epsilon);
   config.tied = file.flag("tie_word_embeddings", config.tied);
   config.labels = labels_of(file);
+  config.many_labels = file.text("problem_type", "") == "multi_label_classification";
 
   nn::AttentionConfig& attention = config.attention;
   attention.heads = at_least_one("num_attention_heads", attention.heads);

@@ -39,6 +39,7 @@ struct TransformersConfig {
   nn::AttentionConfig attention = {
       .heads = 12, .yoso = {.mode = Mode::kExpected, .num_hashes = 64, .code_bits = 9}};
   std::vector<std::string> labels = {"LABEL_0", "LABEL_1"};  // id2label
+  bool many_labels = false;  // problem_type is multi_label_classification: any number of them apply
   // The rest of config.json, which is written back as it was; empty: nothing else.
   std::string document;
 };

@@ -45,6 +45,9 @@ Encoding fill(const std::vector<TemplatePart>& parts, const std::vector<int64_t>
                                                                   : second;
     encoding.ids.insert(encoding.ids.end(), ids.begin(), ids.end());
     encoding.type_ids.resize(encoding.ids.size(), part.type_id);
+    encoding.texts.resize(encoding.ids.size(), part.kind == Kind::kSpecial ? kNoText
+                                               : part.kind == Kind::kFirst ? int8_t{0}
+                                                                           : int8_t{1});
   }
   return encoding;
 }

@@ -60,8 +60,10 @@ struct TokenizerConfig {
 };
 
 struct Encoding {
-  std::vector<int64_t> ids, type_ids;  // of one length
+  std::vector<int64_t> ids, type_ids;
+  std::vector<int8_t> texts;  // where an id comes from: 0 the first text, 1 the second, kNoText
 };
+constexpr int8_t kNoText = -1;  // a special token around the texts
 
 enum class SpecialTokens : uint8_t { kWith, kWithout };
 
@@ -80,6 +82,7 @@ class Tokenizer {
                      SpecialTokens special = SpecialTokens::kWithout) const;
 
   std::optional<int64_t> id_of(std::string_view token) const;  // as the vocabulary writes it
+  bool knows(int64_t id) const { return tokens_.contains(id); }
   int64_t vocab_size() const { return static_cast<int64_t>(tokens_.size()); }
 
   const std::optional<Truncation>& truncation() const { return truncation_; }

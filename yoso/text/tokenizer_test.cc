@@ -62,6 +62,7 @@ TEST(Tokenizer, GivesTheIdsOfThePackage) {
     const Encoding encoding = encode(tokenizer, c);
     ASSERT_EQ(encoding.ids, c["ids"].get<std::vector<int64_t>>()) << c;
     ASSERT_EQ(encoding.type_ids, c["types"].get<std::vector<int64_t>>()) << c;
+    ASSERT_EQ(encoding.texts, c["texts"].get<std::vector<int8_t>>()) << c;
     const std::string text = tokenizer.decode(encoding.ids);
     if (is_utf8(text)) {
       ASSERT_EQ(text, c["text"].get<std::string>()) << c;
