@@ -4,8 +4,8 @@
   python tests/references/tokenizers_cases.py FOLDER [--texts 12] [--seed 1]
   python tests/references/tokenizers_cases.py FOLDER ... --test tokenizer_test
 
-The first writes FOLDER/<kind>.json (a tokenizer.json), FOLDER/vocab.json, FOLDER/merges.txt and
-FOLDER/cases.json. yoso/text/testdata is what it wrote with its defaults (tokenizers 0.23.3). The
+The first writes FOLDER/<kind>.json (a tokenizer.json), FOLDER/vocab.json, FOLDER/merges.txt,
+FOLDER/cases.json, and FOLDER/classes.txt: what the package takes every character for. yoso/text/testdata is what it wrote with its defaults (tokenizers 0.23.3). The
 second then runs the test on that folder.
 """
 # SPDX-License-Identifier: Apache-2.0
@@ -140,6 +140,28 @@ def case(tokenizer, first, second, special):
             "text": tokenizer.decode(encoding.ids, skip_special_tokens=True)}
 
 
+def class_of(character, cutter):
+    """Whether a character continues a word of letters, of numbers, of other characters, or none."""
+    for name, before in (("letter", "a"), ("number", "1"), ("other", "!")):
+        if len(cutter.pre_tokenize_str(before + character)) == 1:
+            return name
+    return "space"
+
+
+def write_classes(file):
+    """A line for every run of characters of one class: its first in hexadecimal, and the class."""
+    cutter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    lines, last = [], None
+    for code in range(0x110000):
+        if 0xd800 <= code < 0xe000:  # surrogates are no characters
+            continue
+        kind = class_of(chr(code), cutter)
+        if kind != last:
+            lines.append(f"{code:x} {kind}\n")
+        last = kind
+    file.write_text("".join(lines))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -162,6 +184,7 @@ def main():
             second = draw.choice([None, None, text, draw.choice(texts)])
             cases.append({"tokenizer": name,
                           **case(tokenizer, text, second, special=draw.random() < 0.7)})
+    write_classes(options.folder / "classes.txt")
     # A case a line: a change of one shows as one.
     lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
     (options.folder / "cases.json").write_text(f"[\n{lines}\n]\n")

@@ -2,7 +2,9 @@
 #include "yoso/text/words.h"
 
 #include <gmock/gmock.h>
+#include <utf8proc.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,33 @@ TEST(Words, SpacesAreThePropertyWhiteSpace) {
   EXPECT_THAT(spaces, ElementsAre(9, 10, 11, 12, 13, 0x20, 0x85, 0xa0, 0x1680, 0x2000, 0x2001,
                                   0x2002, 0x2003, 0x2004, 0x2005, 0x2006, 0x2007, 0x2008, 0x2009,
                                   0x200a, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000));
+}
+
+// testdata/classes.txt is by the package `tokenizers` (tests/references/tokenizers_cases.py).
+TEST(Words, ClassesAreThoseOfThePackageButForCharactersThatAreNewer) {
+  constexpr const char* kNames[] = {"letter", "number", "space", "other"};
+  std::ifstream runs(YOSO_TESTDATA "/classes.txt");
+  ASSERT_TRUE(runs);
+  char32_t next_begin = 0;
+  std::string kind, next_kind;
+  uint32_t number = 0;
+  int64_t newer = 0;
+  const auto read_run = [&] {
+    next_begin = runs >> std::hex >> number >> next_kind ? number : char32_t{0x110000};
+  };
+  read_run();
+  for (char32_t c = 0; c < 0x110000; ++c) {
+    if (c == next_begin) {
+      kind = next_kind;
+      read_run();
+    }
+    if (c >= 0xd800 && c < 0xe000) continue;
+    if (kNames[static_cast<int>(class_of(c))] == kind) continue;
+    ++newer;
+    ASSERT_EQ(utf8proc_category(static_cast<utf8proc_int32_t>(c)), UTF8PROC_CATEGORY_CN)
+        << std::hex << static_cast<uint32_t>(c) << " is " << kind;
+  }
+  EXPECT_LE(newer, 5004);  // none with a utf8proc of the package's version of Unicode
 }
 
 TEST(Words, SpacesAtTheEndsAreCountedInBytes) {
