@@ -24,6 +24,7 @@ void add_convert_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_info_command(CLI::App& app);
+void add_lra_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 
 }  // namespace yoso

@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   yoso::add_data_command(app);
   yoso::add_bench_command(app);
   yoso::add_report_command(app);
+  yoso::add_lra_command(app);
   yoso::add_info_command(app);
 
   try {

@@ -1,13 +1,8 @@
 // yoso train: runs a recipe.
 // SPDX-License-Identifier: Apache-2.0
-#include <malloc.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <climits>
-#include <csignal>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -16,36 +11,18 @@
 #include "yoso/cli/commands.h"
 #include "yoso/cli/device.h"
 #include "yoso/cli/progress.h"
+#include "yoso/cli/training_process.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/loop.h"
 
 namespace yoso {
 namespace {
 
-std::atomic<bool> stop_requested = false;
-
-// The first Ctrl-C asks to stop, the second one ends at once.
-void stop_on_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop_requested = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
-
 struct TrainCommand {
   std::string recipe, out, device;
   std::vector<std::string> set;
   bool resume = false;
 };
-
-// Every step takes and frees the same tensors. What malloc gives back to the system in between, the
-// system must clear again.
-void keep_freed_memory() {
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
-  mallopt(M_TOP_PAD, 64 << 20);
-}
 
 void run(const TrainCommand& command) {
   keep_freed_memory();
@@ -55,10 +32,9 @@ void run(const TrainCommand& command) {
   if (!command.out.empty()) recipe.train.out = command.out;
   const std::string& out = recipe.train.out;
 
-  stop_on_signals();
   Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, recipe.train.steps);
   control.resume = command.resume;
-  control.stop = &stop_requested;
+  control.stop = stop_on_signals();
   control.observer = &progress;
   const Ending ending = train(recipe, control);
 

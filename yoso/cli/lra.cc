@@ -1,0 +1,243 @@
+// yoso lra: every task of the Long Range Arena with every way to attend, and the report of it.
+// SPDX-License-Identifier: Apache-2.0
+#include <ATen/DeviceAccelerator.h>
+#include <c10/util/Exception.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "yoso/cli/commands.h"
+#include "yoso/cli/device.h"
+#include "yoso/cli/lra_results.h"
+#include "yoso/cli/machine.h"
+#include "yoso/cli/training_process.h"
+#include "yoso/core/file.h"
+#include "yoso/nn/attention.h"
+#include "yoso/train/checkpoint.h"
+#include "yoso/train/loop.h"
+
+namespace yoso {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A way to attend: a name, and what it changes in a recipe.
+struct Method {
+  std::string name;
+  std::vector<std::string> settings;
+};
+
+// The forms of YOSO, then all other attention kinds by their names.
+std::vector<Method> all_methods() {
+  const std::string yoso = "model.attention.yoso.";
+  std::vector<Method> methods = {
+      {"yoso_32", {yoso + "num_hashes=32"}},
+      {"yoso_16", {yoso + "num_hashes=16"}},
+      {"yoso_expected", {yoso + "mode=expected"}},
+      {"yoso_conv_16", {yoso + "num_hashes=16", "model.attention.conv_width=33"}},
+      {"yoso_true_16", {yoso + "num_hashes=16", yoso + "gradient=true"}},
+  };
+  for (Method& method : methods) method.settings.push_back("model.attention.kind=yoso");
+  for (const std::string& kind : nn::attention_kinds())
+    if (kind != "yoso") methods.push_back({kind, {"model.attention.kind=" + kind}});
+  return methods;
+}
+
+std::vector<Method> chosen_methods(const std::vector<std::string>& names) {
+  std::vector<Method> all = all_methods(), chosen;
+  if (names.empty()) return all;
+  std::vector<std::string> known;
+  for (const Method& method : all) known.push_back(method.name);
+  for (const std::string& name : names) {
+    const auto place = std::find(known.begin(), known.end(), name) - known.begin();
+    if (place == std::ssize(known))
+      fail("lra: method is '", name, "', expected one of ", listed(known));
+    chosen.push_back(all[static_cast<size_t>(place)]);
+  }
+  return chosen;
+}
+
+struct LraRun {
+  std::string recipes = "recipes/lra", out = "runs/lra", preset = "full", device;
+  std::vector<std::string> tasks, methods, set;
+  std::vector<int64_t> seeds = {0};
+};
+
+bool is_finished(const Recipe& recipe) {
+  const std::string last = last_path(recipe.train.out);
+  if (!fs::exists(last)) return false;
+  const RunState state = Checkpoint(last).state();
+  return state.finished && state.step == recipe.train.steps;
+}
+
+// Another yoso lra run works on it.
+bool is_taken(const std::string& folder) {
+  fs::create_directories(folder);
+  try {
+    const FolderLock lock(folder);
+    return false;
+  } catch (const Error&) {
+    return true;
+  }
+}
+
+// Peak memory is counted from here: one process runs many.
+void forget_peak_memory(at::Device device) {
+  if (device.is_cuda()) {
+    at::accelerator::resetPeakStats(device.index());
+  } else {
+    std::ofstream("/proc/self/clear_refs") << "5";
+  }
+}
+
+// Runs of one command, counted.
+struct Tally {
+  int64_t done = 0, before = 0, taken = 0;
+  std::vector<std::string> failures;
+};
+
+void run_one(const Recipe& recipe, const std::string& name, const TrainControl& control,
+             Tally& tally) {
+  // The others are worth having all the same.
+  const auto failed = [&](const std::string& why) {
+    tally.failures.push_back(name + ": " + why.substr(0, why.find('\n')));
+    std::cerr << tally.failures.back() << std::endl;
+  };
+  try {
+    if (is_taken(recipe.train.out)) {
+      ++tally.taken;
+      return;
+    }
+    if (is_finished(recipe)) {
+      ++tally.before;
+      return;
+    }
+    forget_peak_memory(control.device);
+    std::cerr << name << ": running in " << recipe.train.out << std::endl;
+    if (train(recipe, control) == Ending::kInterrupted)
+      throw Interrupted(name + ": stopped and saved; the same command goes on");
+    ++tally.done;
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Error& error) {
+    failed(error.what());
+  } catch (const c10::Error& error) {
+    failed(error.what_without_backtrace());
+  }
+}
+
+void run(const LraRun& command) {
+  keep_freed_memory();
+  const std::string ending = command.preset == "quick" ? "_quick.toml" : ".toml";
+  const std::vector<Method> methods = chosen_methods(command.methods);
+  const std::vector<std::string> tasks =
+      command.tasks.empty()
+          ? std::vector<std::string>(std::begin(lra::kTasks), std::end(lra::kTasks))
+          : command.tasks;
+  TrainControl control;
+  control.device = choose_device(command.device);
+  control.resume = true;
+  control.stop = stop_on_signals();
+  Tally tally;
+  // Seeds outermost: an interrupted suite has everything once before anything twice.
+  for (const int64_t seed : command.seeds) {
+    for (const std::string& task : tasks) {
+      for (const Method& method : methods) {
+        std::vector<std::string> settings = method.settings;
+        settings.push_back(join("train.seed=", seed));
+        settings.insert(settings.end(), command.set.begin(), command.set.end());
+        Recipe recipe = read_recipe(command.recipes + "/" + task + ending, settings);
+        recipe.train.out = join(command.out, "/", task, "/", method.name, "/", seed);
+        run_one(recipe, join(task, " ", method.name, " seed ", seed), control, tally);
+      }
+    }
+  }
+  std::cout << command.out << ": " << tally.done << " runs done, " << tally.before
+            << " were before, " << tally.taken << " are another process's\n";
+  if (!tally.failures.empty())
+    fail("lra: ", tally.failures.size(), " runs failed, the first: ", tally.failures.front());
+}
+
+struct LraReport {
+  std::string runs = "runs/lra", html, markdown, json;
+};
+
+void write(const std::string& path, const std::string& text) {
+  if (path.empty()) return;
+  FileWriter file(path);
+  file.write(text);
+  file.commit();
+  std::cout << path << "\n";
+}
+
+void report(const LraReport& command) {
+  const std::vector<lra::Cell> cells = lra::read_results(command.runs);
+  const Machine machine = this_machine();
+  const std::string line = join(utc_date(), ", report made on ", machine.cpu, ", ", machine.cores,
+                                " cores, yoso ", YOSO_VERSION);
+  write(command.html, lra::page(cells, line));
+  write(command.markdown, lra::markdown(cells));
+  write(command.json, lra::json(cells).dump(2) + "\n");
+  if (command.html.empty() && command.markdown.empty() && command.json.empty())
+    std::cout << lra::markdown(cells);
+}
+
+}  // namespace
+
+void add_lra_command(CLI::App& app) {
+  CLI::App* lra = app.add_subcommand("lra", "The Long Range Arena: all tasks, all ways to attend");
+  lra->require_subcommand(1);
+
+  const auto run_options = std::make_shared<LraRun>();
+  CLI::App* run_command = lra->add_subcommand("run", "Train and evaluate tasks x methods x seeds");
+  run_command->add_option("--tasks", run_options->tasks, "default: all six")
+      ->delimiter(',')
+      ->check(
+          CLI::IsMember(std::vector<std::string>(std::begin(lra::kTasks), std::end(lra::kTasks))));
+  run_command
+      ->add_option(
+          "--methods", run_options->methods,
+          "yoso_32, yoso_16, yoso_expected, yoso_conv_16, yoso_true_16 and every attention "
+          "kind of yoso info; default: all")
+      ->delimiter(',');
+  run_command->add_option("--seeds", run_options->seeds, "one run each")
+      ->delimiter(',')
+      ->capture_default_str();
+  run_command
+      ->add_option("--preset", run_options->preset,
+                   "full: the protocol, for a GPU; quick: a taste for a CPU, too short to learn")
+      ->check(CLI::IsMember({"full", "quick"}))
+      ->capture_default_str();
+  run_command->add_option("--recipes", run_options->recipes, "folder of TASK.toml, TASK_quick.toml")
+      ->capture_default_str();
+  run_command->add_option("--out", run_options->out, "folder of all runs: OUT/TASK/METHOD/SEED")
+      ->capture_default_str();
+  run_command->add_option("--set", run_options->set, "KEY=VALUE, changes a key of every recipe")
+      ->allow_extra_args(false);
+  add_device_option(*run_command, run_options->device);
+  run_command->footer(
+      "Runs that are finished are left alone and interrupted ones go on, so the same command\n"
+      "continues after Ctrl-C or a crash. Start it several times with the same --out, for "
+      "instance\n"
+      "to fill a GPU, and the processes share the work. docs/lra.md says how to get the data.");
+  run_command->callback([run_options] { run(*run_options); });
+
+  const auto report_options = std::make_shared<LraReport>();
+  CLI::App* report_command =
+      lra->add_subcommand("report", "Accuracy beside published numbers, speed, memory, curves");
+  report_command->add_option("--runs", report_options->runs, "what run wrote")
+      ->capture_default_str();
+  report_command->add_option("--html", report_options->html, "page to write; needs no other file");
+  report_command->add_option("--markdown", report_options->markdown, "tables to write");
+  report_command->add_option("--json", report_options->json, "numbers to write");
+  report_command->footer("Without a file to write, the tables are printed.");
+  report_command->callback([report_options] { report(*report_options); });
+}
+
+}  // namespace yoso

@@ -1,0 +1,117 @@
+// The command lra as a user types it, with the recipes of the repository made tiny.
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "yoso/cli/commands.h"
+#include "yoso/cli/lra_results.h"
+#include "yoso/core/file.h"
+#include "yoso/core/testing.h"
+#include "yoso/tasks/listops_files.h"
+#include "yoso/tasks/task.h"
+#include "yoso/train/evaluate.h"
+#include "yoso/train/recipe.h"
+
+namespace yoso {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+// What the command prints; errors are thrown.
+std::string run(const std::string& arguments) {
+  CLI::App app("yoso");
+  add_lra_command(app);
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  std::exception_ptr thrown;
+  try {
+    app.parse("lra " + arguments);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  testing::internal::GetCapturedStderr();
+  const std::string printed = testing::internal::GetCapturedStdout();
+  if (thrown) std::rethrow_exception(thrown);
+  return printed;
+}
+
+TEST(Lra, EveryRecipeFitsItsTask) {
+  for (const std::string task : lra::kTasks) {
+    for (const std::string ending : {".toml", "_quick.toml"}) {
+      const Recipe recipe = read_recipe(YOSO_RECIPES "/lra/" + task + ending);
+      EXPECT_EQ(recipe.task.name, task);
+      EXPECT_EQ(recipe.task.data, "data/lra/" + task);
+      TaskOptions options = recipe.task.options;
+      if (task == "text") options["classes"] = "neg,pos";  // else learned from the data
+      const auto made = make_task(task, "/absent", options);
+      EXPECT_NO_THROW(resolve(recipe.model, *made)) << task << ending;
+      EXPECT_EQ(recipe.model.encoder.layers, 2);
+      EXPECT_EQ(recipe.model.encoder.hidden, 64);
+    }
+  }
+}
+
+class LraRunTest : public testing::Test {
+ protected:
+  LraRunTest() {
+    listops::write_files(
+        folder_ / "listops",
+        {.trees = {.above_length = 3, .below_length = 30}, .train = 20, .dev = 4, .test = 4},
+        [](int64_t) {});
+  }
+  std::string command(const std::string& rest) const {
+    return "run --recipes " YOSO_RECIPES "/lra --preset quick --tasks listops --out " +
+           folder_ / "runs" + " --device cpu --set task.data=" + folder_ / "listops" +
+           " --set train.steps=2 --set train.evaluate_every=1 --set train.threads=1 "
+           "--set model.hidden=16 " +
+           rest;
+  }
+  const TestFolder folder_;
+};
+
+TEST_F(LraRunTest, RunsMethodsAndSeedsOnceAndReportsThem) {
+  const std::string out = folder_ / "runs";
+  EXPECT_EQ(run(command("--methods none,yoso_16")),
+            out + ": 2 runs done, 0 were before, 0 are another process's\n");
+  EXPECT_EQ(run(command("--methods none,yoso_16 --seeds 0,3")),
+            out + ": 2 runs done, 2 were before, 0 are another process's\n");
+  EXPECT_THAT(folder_.read("runs/listops/yoso_16/3/recipe.toml"),
+              testing::AllOf(HasSubstr("num_hashes = 16"), HasSubstr("seed = 3")));
+  const auto cells = lra::read_results(out);
+  ASSERT_EQ(cells.size(), 2);
+  for (const auto& cell : cells) EXPECT_EQ(cell.accuracies.size(), 2);
+  EXPECT_THAT(run("report --runs " + out), StartsWith("### Test accuracy, %\n\n| method |"));
+  run("report --runs " + out + " --html " + folder_ / "a.html" + " --json " + folder_ / "a.json");
+  EXPECT_THAT(folder_.read("a.html"), StartsWith("<!doctype html>"));
+  EXPECT_THAT(folder_.read("a.json"), HasSubstr("\"method\": \"none\""));
+}
+
+TEST_F(LraRunTest, LeavesARunToTheProcessThatWorksOnIt) {
+  std::filesystem::create_directories(folder_ / "runs/listops/none/0");
+  const FolderLock lock(folder_ / "runs/listops/none/0");
+  EXPECT_EQ(run(command("--methods none,yoso_16")),
+            folder_ / "runs" + ": 1 runs done, 0 were before, 1 are another process's\n");
+}
+
+TEST_F(LraRunTest, OneFailureDoesNotStopTheOthers) {
+  EXPECT_THAT(error_of([&] {
+                run(command("--methods yoso_16,none --set model.attention.yoso.code_bits=99"));
+              }),
+              StartsWith("lra: 1 runs failed, the first: listops yoso_16 seed 0: "));
+  EXPECT_EQ(lra::read_results(folder_ / "runs").size(), 1);
+}
+
+TEST_F(LraRunTest, RefusesWhatItDoesNotKnow) {
+  EXPECT_THAT(error_of([&] { run(command("--methods yoso_64")); }),
+              StartsWith("lra: method is 'yoso_64', expected one of yoso_32, yoso_16, "));
+  EXPECT_THROW(run("run --tasks chess"), CLI::ValidationError);
+  EXPECT_THROW(run("run --preset small"), CLI::ValidationError);
+  EXPECT_THAT(error_of([&] { run("run --recipes " + folder_ / "none"); }),
+              HasSubstr("none/listops.toml: cannot open"));
+}
+
+}  // namespace
+}  // namespace yoso
