@@ -66,23 +66,29 @@ Tensor LongformerAttention::forward(const Tensor& query, const Tensor& key, cons
   const Tensor local = in.real.logical_and(position >= first).unsqueeze(1).unsqueeze(-1);
   const Tensor own = at::arange(size, position.options()).unsqueeze(1);
   const Tensor around = at::arange(3 * size, position.options()) - size;
-  const Tensor near = (around - own).abs() <= half;               // [size, 3 size]
-  const Tensor allowed = blocks.around(local).logical_and(near);  // [B, 1, count, size, 3 size]
-  const Tensor everywhere = in.real.narrow(1, 0, first).unsqueeze(1).unsqueeze(1).unsqueeze(1);
+  const Tensor near = (around - own).abs() <= half;  // [size, 3 size]
+  const Tensor allowed = at::cat(
+      {blocks.around(local).logical_and(near), in.real.narrow(1, 0, first)
+                                                   .unsqueeze(1)
+                                                   .unsqueeze(1)
+                                                   .unsqueeze(1)
+                                                   .expand({-1, 1, blocks.count, size, -1})},
+      -1);  // [B, 1, count, size, 3 size + first]
+  // A row that may see nothing is padding: let it see anything, so that it is finite.
+  const Tensor visible = allowed.logical_or(allowed.any(-1, /*keepdim=*/true).logical_not());
 
-  const Tensor queries = blocks.own(in.query);
-  const Tensor keys = in.key.narrow(2, 0, first).unsqueeze(2);  // [B, H, 1, first, D]
-  const Tensor values = in.value.narrow(2, 0, first).unsqueeze(2);
-  const Tensor scores = at::cat({at::matmul(queries, blocks.around(in.key)),
-                                 at::matmul(queries, keys.transpose(-2, -1))},
-                                -1) *
-                        in.scale();
-  const Tensor both = at::cat({allowed, everywhere.expand({-1, -1, blocks.count, size, -1})}, -1);
-  const Tensor weights = masked_softmax(scores, both);
-  const Tensor out =
-      at::matmul(weights.narrow(-1, 0, 3 * size), wide(blocks.around(in.value)).transpose(-2, -1)) +
-      at::matmul(weights.narrow(-1, 3 * size, first), wide(values));
-  return with_global_rows(out.flatten(2, 3).narrow(2, 0, tokens), in, first).transpose(1, 2);
+  // [B, H, count, *] -> [B * count, H, *]: one mask for all heads of a block.
+  const auto by_block = [](const Tensor& x) { return x.transpose(1, 2).flatten(0, 1); };
+  const auto seen = [&](const Tensor& x) {
+    const Tensor everywhere =
+        x.narrow(2, 0, first).unsqueeze(2).expand({-1, -1, blocks.count, -1, -1});
+    return by_block(at::cat({blocks.around(x).transpose(-2, -1), everywhere}, 3));
+  };
+  const Tensor out = at::scaled_dot_product_attention(by_block(blocks.own(in.query)), seen(in.key),
+                                                      seen(in.value), by_block(visible));
+  const Tensor rows =
+      out.unflatten(0, {-1, blocks.count}).transpose(1, 2).flatten(2, 3).narrow(2, 0, tokens);
+  return with_global_rows(rows, in, first).transpose(1, 2);
 }
 
 }  // namespace yoso::nn
