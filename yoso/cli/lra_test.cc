@@ -101,7 +101,11 @@ TEST_F(LraRunTest, OneFailureDoesNotStopTheOthers) {
                 run(command("--methods yoso_16,none --set model.attention.yoso.code_bits=99"));
               }),
               StartsWith("lra: 1 runs failed, the first: listops yoso_16 seed 0: "));
-  EXPECT_EQ(lra::read_results(folder_ / "runs").size(), 1);
+  const auto cells = lra::read_results(folder_ / "runs");
+  ASSERT_EQ(cells.size(), 2);
+  EXPECT_EQ(cells[0].method, "none");
+  EXPECT_EQ(cells[0].accuracies.size(), 1);
+  EXPECT_EQ(cells[1].unfinished, 1);
 }
 
 TEST_F(LraRunTest, RefusesWhatItDoesNotKnow) {
