@@ -1,6 +1,7 @@
 // Results of the Long Range Arena: what `yoso lra run` leaves, OUT/TASK/METHOD/SEED with a
-// run.jsonl each, gathered and beside the numbers that others published. SPDX-License-Identifier:
-// Apache-2.0
+// run.jsonl each, gathered and beside the numbers that others published.
+//
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <filesystem>

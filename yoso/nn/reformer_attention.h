@@ -8,7 +8,9 @@
 // A token sees itself only where it sees nothing else. A pair that meets under several hashes
 // counts once. Buckets are two for every chunk of real tokens unless set. O(R N chunk D + R N^2 D /
 // chunk) a head with so many buckets, which is what hashing costs; O(R N chunk D) with a fixed
-// number. SPDX-License-Identifier: Apache-2.0
+// number.
+//
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "yoso/nn/attention.h"

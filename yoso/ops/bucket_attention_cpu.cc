@@ -1,6 +1,8 @@
 // Bucket sums on the CPU. Keys add their value rows to the tables of a few hashes at a time, so
 // that a row is loaded once for all of them and the tables stay in the second-level cache; queries
-// sum the rows they read from the same tables in registers. SPDX-License-Identifier: Apache-2.0
+// sum the rows they read from the same tables in registers.
+//
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <vector>
 

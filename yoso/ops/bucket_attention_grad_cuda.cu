@@ -5,7 +5,9 @@
 // codes (bucket_order.h), and at the end every token adds up its rows: no atomics, every sum in an
 // order that depends on the places in the sequence alone. Small buckets go pair by pair, large ones
 // by outer products: O(N M D V) whatever the data. True: every token visits the tokens that it met,
-// at the first hash where they met. SPDX-License-Identifier: Apache-2.0
+// at the first hash where they met.
+//
+// SPDX-License-Identifier: Apache-2.0
 #include <numbers>
 
 #include "yoso/cuda/elements.h"

@@ -5,7 +5,9 @@
 //
 // The columns of a fragment are dealt so that the eight bits of a byte of codes end in one lane,
 // and the matrix is negated so that a bit is the sign bit of its sum: +0 for a sum of zero, as
-// hash.h wants it. SPDX-License-Identifier: Apache-2.0
+// hash.h wants it.
+//
+// SPDX-License-Identifier: Apache-2.0
 #include "yoso/cuda/elements.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/cuda/mma.h"

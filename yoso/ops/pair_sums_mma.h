@@ -5,7 +5,9 @@
 // rows are taken at a time: x = rows . rows (and G.v = values . values) come out of the tensor
 // cores in the layout in which, weighed and rounded to 16 bits, they go in again as factors of the
 // sums. There is no maximum and nothing to rescale. Sums are float; a row's order is that of real
-// rows. SPDX-License-Identifier: Apache-2.0
+// rows.
+//
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,8 @@
 // Tokenizers against what Python's `tokenizers` made of the same texts: the cases in testdata, or
 // those in the folder that YOSO_REFERENCES names (tests/references/tokenizers_cases.py writes
-// both). SPDX-License-Identifier: Apache-2.0
+// both).
+//
+// SPDX-License-Identifier: Apache-2.0
 #include "yoso/text/tokenizer.h"
 
 #include <gmock/gmock.h>

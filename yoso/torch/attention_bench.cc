@@ -1,5 +1,7 @@
 // What a call costs before there is work: yoso_attention of one token of width 1. The same call
-// from Python is timed by `python python/tests/time_a_call.py`. SPDX-License-Identifier: Apache-2.0
+// from Python is timed by `python python/tests/time_a_call.py`.
+//
+// SPDX-License-Identifier: Apache-2.0
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 

@@ -1,7 +1,9 @@
 // A recipe: one TOML file that describes one whole run. Every key has a default, every unknown key
 // is an error. The tables are [task], [model], [model.attention], one for the options of each kind
 // of attention such as [model.attention.yoso], and [train]; keys bear the names of the fields
-// below, of yoso/models/config.h and of yoso/nn/config.h. SPDX-License-Identifier: Apache-2.0
+// below, of yoso/models/config.h and of yoso/nn/config.h.
+//
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
