@@ -155,8 +155,8 @@ std::string TransformersAnswers::answer(const std::string& line) {
       const at::Tensor shares = all.squeeze(1).softmax(0);
       std::string text = fields[static_cast<size_t>(shares.argmax().item<int64_t>()) + 1] + "\t";
       for (size_t i = 1; i < fields.size(); ++i)
-        text += (i == 1 ? "" : " ") +
-                with_probability(join(i), shares[static_cast<int64_t>(i) - 1].item<double>());
+        text += join(i == 1 ? "" : " ",
+                     with_probability(join(i), shares[static_cast<int64_t>(i) - 1].item<double>()));
       return text;
     }
     default:
@@ -183,9 +183,9 @@ std::string TransformersAnswers::fill_masks(const Encoding& text, const at::Tens
     fields += '\t';
     for (int64_t k = 0; k < ids.size(0); ++k) {
       const int64_t id = ids[k].item<int64_t>();
-      fields += (k == 0 ? "" : " ") +
-                with_probability(tokenizer_.knows(id) ? token_text(id) : join('#', id),
-                                 values[k].item<double>());
+      fields += join(k == 0 ? "" : " ",
+                     with_probability(tokenizer_.knows(id) ? token_text(id) : join('#', id),
+                                      values[k].item<double>()));
     }
     const int64_t best = ids[0].item<int64_t>();
     if (tokenizer_.knows(best)) filled[i] = best;
@@ -201,8 +201,8 @@ std::string TransformersAnswers::label_tokens(const Encoding& text,
   for (size_t i = 0; i < text.ids.size(); ++i) {
     if (text.texts[i] == kNoText) continue;
     const auto label = static_cast<size_t>(best[static_cast<int64_t>(i)].item<int64_t>());
-    answer += (answer.empty() ? "" : " ") + token_text(text.ids[i]) + "=" +
-              model_->config().labels[label];
+    answer += join(answer.empty() ? "" : " ", token_text(text.ids[i]), '=',
+                   model_->config().labels[label]);
   }
   return answer;
 }
@@ -240,8 +240,8 @@ std::string TransformersAnswers::label_text(const at::Tensor& logits) const {
   for (size_t i = 0; i < labels.size(); ++i) {
     const double share = shares[static_cast<int64_t>(i)].item<double>();
     if (many ? share > 0.5 : static_cast<int64_t>(i) == best)
-      chosen += (chosen.empty() ? "" : ",") + labels[i];
-    all += (i == 0 ? "" : " ") + with_probability(labels[i], share);
+      chosen += join(chosen.empty() ? "" : ",", labels[i]);
+    all += join(i == 0 ? "" : " ", with_probability(labels[i], share));
   }
   return chosen + "\t" + all;
 }
