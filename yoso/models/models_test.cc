@@ -83,7 +83,7 @@ TEST(Models, RefuseTokensBeyondTheirPositions) {
 TEST(Models, PaddingDoesNotChangeTheLogitsOfRealTokens) {
   for (const char* attention : {"none", "softmax", "yoso"}) {
     for (const Pooling pooling : {Pooling::kMean, Pooling::kFirst}) {
-      for (const std::string& kind : model_kinds()) {
+      for (const std::string kind : {"classifier", "token_classifier"}) {
         ModelConfig config = config_of(kind, attention);
         config.pooling = pooling;
         config.encoder.attention.yoso.seed = 4;
