@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "yoso/cli/bench_results.h"
+#include "yoso/cli/command_testing.h"
 #include "yoso/cli/commands.h"
 #include "yoso/cli/markup_testing.h"
 #include "yoso/core/testing.h"
@@ -21,24 +22,8 @@ class CommandTest : public testing::Test {
  protected:
   std::string path(const std::string& name) const { return folder_ / name; }
 
-  // What the command prints; errors are thrown.
   static std::string run(const std::string& arguments) {
-    CLI::App app("yoso");
-    add_bench_command(app);
-    add_info_command(app);
-    add_report_command(app);
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    std::exception_ptr thrown;
-    try {
-      app.parse(arguments);
-    } catch (...) {
-      thrown = std::current_exception();
-    }
-    const std::string printed = testing::internal::GetCapturedStdout();
-    testing::internal::GetCapturedStderr();
-    if (thrown) std::rethrow_exception(thrown);
-    return printed;
+    return run_command({add_bench_command, add_info_command, add_report_command}, arguments);
   }
 
   static std::string message_of(const std::string& arguments) {

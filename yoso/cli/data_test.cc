@@ -4,8 +4,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <exception>
 
+#include "yoso/cli/command_testing.h"
 #include "yoso/cli/commands.h"
 #include "yoso/core/testing.h"
 
@@ -15,20 +15,8 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-// What the command prints; errors are thrown.
 std::string run(const std::string& arguments) {
-  CLI::App app("yoso");
-  add_data_command(app);
-  testing::internal::CaptureStdout();
-  std::exception_ptr thrown;
-  try {
-    app.parse("data listops " + arguments);
-  } catch (...) {
-    thrown = std::current_exception();
-  }
-  const std::string printed = testing::internal::GetCapturedStdout();
-  if (thrown) std::rethrow_exception(thrown);
-  return printed;
+  return run_command({add_data_command}, "data listops " + arguments);
 }
 
 constexpr const char* kTiny = " --train 30 --dev 5 --test 4 --above-length 3 --below-length 20";

@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <CLI/CLI.hpp>
-#include <exception>
 
+#include "yoso/cli/command_testing.h"
 #include "yoso/cli/commands.h"
 #include "yoso/cli/lra_results.h"
 #include "yoso/core/file.h"
@@ -20,22 +20,8 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-// What the command prints; errors are thrown.
 std::string run(const std::string& arguments) {
-  CLI::App app("yoso");
-  add_lra_command(app);
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  std::exception_ptr thrown;
-  try {
-    app.parse("lra " + arguments);
-  } catch (...) {
-    thrown = std::current_exception();
-  }
-  testing::internal::GetCapturedStderr();
-  const std::string printed = testing::internal::GetCapturedStdout();
-  if (thrown) std::rethrow_exception(thrown);
-  return printed;
+  return run_command({add_lra_command}, "lra " + arguments);
 }
 
 TEST(Lra, EveryRecipeFitsItsTask) {

@@ -2,12 +2,11 @@
 #include "yoso/cli/transformers_answers.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <filesystem>
 
 #include "yoso/core/check.h"
-#include "yoso/core/file.h"
+#include "yoso/core/testing.h"
 #include "yoso/train/transformers_checkpoint.h"
 
 namespace yoso {
@@ -30,46 +29,27 @@ constexpr const char* kTokenizer = R"({
                       "c": 7, "Ġ": 8, "Ġa": 9, "?": 10, "!": 11},
             "merges": ["a b", "Ġ a"]}})";
 
-template <class F>
-std::string error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 class TransformersAnswersTest : public ::testing::Test {
  protected:
-  TransformersAnswersTest()
-      : folder_(fs::temp_directory_path() / join("transformers_answers_test.", ::getpid())) {}
-  ~TransformersAnswersTest() override { fs::remove_all(folder_); }
-
-  void write(const std::string& name, const std::string& text) {
-    FileWriter file(folder_ + "/" + name);
-    file.write(text);
-    file.commit();
-  }
-
   TransformersAnswers answers(const std::string& name, LongTexts long_texts = LongTexts::kRefuse,
                               const std::string& tokenizer = kTokenizer) {
-    fs::remove_all(folder_);
-    fs::copy(join(YOSO_TESTDATA, "/", name), folder_, fs::copy_options::recursive);
-    write("tokenizer.json", tokenizer);
-    return {folder_, {}, long_texts, at::kCPU};
+    fs::remove_all(folder_.path());
+    fs::copy(join(YOSO_TESTDATA, "/", name), folder_.path(), fs::copy_options::recursive);
+    folder_.write("tokenizer.json", tokenizer);
+    return {folder_.path(), {}, long_texts, at::kCPU};
   }
 
   // The logits of a sequence of ids, by the model alone.
   at::Tensor logits(const std::vector<int64_t>& ids) {
     const at::NoGradGuard no_grad;
-    const auto model = read_transformers_model(folder_, read_transformers_config(folder_));
+    const auto model =
+        read_transformers_model(folder_.path(), read_transformers_config(folder_.path()));
     model->eval();
     const at::Tensor tokens = at::tensor(ids, at::kLong).unsqueeze(0);
     return model->forward(tokens, at::ones_like(tokens, at::kBool))[0];
   }
 
-  std::string folder_;
+  const TestFolder folder_;
 };
 
 TEST_F(TransformersAnswersTest, AMaskIsFilledByItsLikeliestToken) {

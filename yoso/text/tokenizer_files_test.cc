@@ -2,27 +2,14 @@
 #include "yoso/text/tokenizer_files.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
-
-#include <filesystem>
 
 #include "yoso/core/check.h"
-#include "yoso/core/file.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 namespace {
 
 using ::testing::ElementsAre;
-
-template <class F>
-std::string error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
@@ -118,23 +105,16 @@ TEST(TokenizerFiles, MergesTextNamesItsLines) {
 }
 
 TEST(TokenizerFiles, AFolderHoldsATokenizer) {
-  const std::string folder =
-      std::filesystem::temp_directory_path() / join("tokenizer_files_test.", ::getpid());
-  std::filesystem::create_directory(folder);
+  const TestFolder files;
+  const std::string folder = files.path();
   EXPECT_EQ(error_of([&] { read_tokenizer(folder); }),
             folder + ": holds no tokenizer, expected tokenizer.json, or vocab.json and merges.txt");
-  const auto write = [&](const char* name, const std::string& text) {
-    FileWriter file(folder + name);
-    file.write(text);
-    file.commit();
-  };
-  write("/vocab.json", R"({"a": 0, "b": 1, "ab": 2})");
-  write("/merges.txt", "a b\n");
+  files.write("vocab.json", R"({"a": 0, "b": 1, "ab": 2})");
+  files.write("merges.txt", "a b\n");
   EXPECT_THAT(read_tokenizer(folder).encode("ab").ids, ElementsAre(2));
-  write("/tokenizer.json", kSmall);
+  files.write("tokenizer.json", kSmall);
   EXPECT_THAT(read_tokenizer(folder).encode("ab").ids, ElementsAre(7, 2, 8));
   EXPECT_THAT(read_tokenizer(folder + "/tokenizer.json").encode("ab").ids, ElementsAre(7, 2, 8));
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "yoso/core/check.h"
 #include "yoso/core/file.h"
+#include "yoso/core/testing.h"
 #include "yoso/core/utf8.h"
 #include "yoso/text/tokenizer_files.h"
 
@@ -29,16 +30,6 @@ std::string folder() {
 }
 
 Tokenizer roberta() { return read_tokenizer(folder() + "/roberta.json"); }
-
-template <class F>
-std::string error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 Encoding encode(const Tokenizer& tokenizer, const json& c) {
   const auto special = c["special"] ? SpecialTokens::kWith : SpecialTokens::kWithout;

@@ -4,7 +4,6 @@
 #include "yoso/train/transformers_checkpoint.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +12,7 @@
 
 #include "yoso/core/check.h"
 #include "yoso/core/file.h"
+#include "yoso/core/testing.h"
 #include "yoso/train/safetensors.h"
 
 namespace yoso {
@@ -71,23 +71,8 @@ double difference(const Tensor& a, const Tensor& b) { return (a - b).abs().max()
 // float: the limit that users are promised.
 constexpr double kBound = 1e-4;
 
-template <class F>
-std::string error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-class FolderOfThisTest : public ::testing::Test {
+class Transformers : public ::testing::Test {
  protected:
-  FolderOfThisTest() : path_(fs::temp_directory_path() / join("transformers_test.", ::getpid())) {
-    fs::create_directories(path_);
-  }
-  ~FolderOfThisTest() override { fs::remove_all(path_); }
-
   // A copy of a case, its config.json with `from` replaced by `to`.
   std::string copy(const std::string& name, const std::string& from = "",
                    const std::string& to = "") {
@@ -96,9 +81,7 @@ class FolderOfThisTest : public ::testing::Test {
     std::string config = read_text(path_ + "/config.json");
     const size_t at = config.find(from);
     EXPECT_NE(at, std::string::npos) << from;
-    FileWriter file(path_ + "/config.json");
-    file.write(config.replace(at, from.size(), to));
-    file.commit();
+    folder_.write("config.json", config.replace(at, from.size(), to));
     return path_;
   }
 
@@ -109,10 +92,9 @@ class FolderOfThisTest : public ::testing::Test {
     return message;
   }
 
-  std::string path_;
+  const TestFolder folder_;
+  const std::string path_ = folder_.path();
 };
-
-using Transformers = FolderOfThisTest;
 
 TEST_F(Transformers, LogitsOfARaggedBatchAreThoseOfTransformers) {
   const at::NoGradGuard no_grad;
