@@ -24,7 +24,7 @@ struct Products {
   Half queries, keys;
   int64_t width, value_width;  // D, V
   int64_t query_heads;         // of the wave
-  int64_t staged_rows;         // on tensor cores: of a side, that fit in a warp's memory; else 0
+  int64_t staged_rows;         // on tensor cores: of a side, that a block stages at once; else 0
   int64_t large_from;          // rows; see is_large
   int64_t* large;              // buckets for outer products, [1 + capacity]: first their number
   float factor;                // T / 2M
@@ -33,9 +33,9 @@ struct Products {
   __device__ const Half& own(bool of_keys) const { return of_keys ? keys : queries; }
 };
 
-// Whether a bucket goes by outer products. On tensor cores: where it does not fit in a warp's
-// memory. Elsewhere: where that is less work, its number of queries and keys, in the harmonic mean,
-// being above large_from.
+// Whether a bucket goes by outer products. On tensor cores: where a side has more rows than a
+// block stages at once. Elsewhere: where that is less work, its number of queries and keys, in the
+// harmonic mean, being above large_from.
 __device__ inline bool is_large(const Products& p, int64_t queries, int64_t keys) {
   if (p.staged_rows > 0) return max(queries, keys) > p.staged_rows;
   return 2 * queries * keys > (queries + keys) * p.large_from;

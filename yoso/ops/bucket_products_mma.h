@@ -12,7 +12,7 @@ namespace yoso::cuda {
 template <class T>
 using Part = std::conditional_t<std::is_same_v<T, BFloat16>, BFloat16, float>;
 
-constexpr int64_t kMmaBits = 12;  // T at most: warps look at every bucket, the empty ones too
+constexpr int64_t kMmaBits = 12;  // T at most: blocks look at every bucket, the empty ones too
 
 // One half of one segment: everything a bucket's work needs, found once.
 template <class T>

@@ -50,7 +50,7 @@ std::string unescape(std::string_view text) {
       continue;
     }
     if (++i == text.size()) break;
-    const auto skip_name = [&] {  // x, (xx or [xxx]
+    const auto skip_name = [&] {  // one letter, two after (, or any number in brackets
       if (++i >= text.size()) return;
       if (text[i] == '(') i += 2;
       if (i < text.size() && text[i] == '[') i = std::min(text.find(']', i), text.size());
