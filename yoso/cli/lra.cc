@@ -76,17 +76,6 @@ bool is_finished(const Recipe& recipe) {
   return state.finished && state.step == recipe.train.steps;
 }
 
-// Another yoso lra run works on it.
-bool is_taken(const std::string& folder) {
-  fs::create_directories(folder);
-  try {
-    const FolderLock lock(folder);
-    return false;
-  } catch (const Error&) {
-    return true;
-  }
-}
-
 // Peak memory is counted from here: one process runs many.
 void forget_peak_memory(at::Device device) {
   if (device.is_cuda()) {
@@ -110,10 +99,6 @@ void run_one(const Recipe& recipe, const std::string& name, const TrainControl& 
     std::cerr << tally.failures.back() << std::endl;
   };
   try {
-    if (is_taken(recipe.train.out)) {
-      ++tally.taken;
-      return;
-    }
     if (is_finished(recipe)) {
       ++tally.before;
       return;
@@ -125,6 +110,8 @@ void run_one(const Recipe& recipe, const std::string& name, const TrainControl& 
     ++tally.done;
   } catch (const Interrupted&) {
     throw;
+  } catch (const FolderTaken&) {
+    ++tally.taken;
   } catch (const Error& error) {
     failed(error.what());
   } catch (const c10::Error& error) {

@@ -92,7 +92,8 @@ FolderLock::FolderLock(const std::string& folder)
   if (descriptor_ < 0) fail_with_errno(folder, "open");
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
   ::close(descriptor_);
-  fail(folder, ": is in use by another process, expected a folder that no other run writes to");
+  throw FolderTaken(
+      folder + ": is in use by another process, expected a folder that no other run writes to");
 }
 
 FolderLock::~FolderLock() { ::close(descriptor_); }

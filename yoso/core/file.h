@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "yoso/core/check.h"
+
 namespace yoso {
 
 // Throws Error with the path and the system's reason.
@@ -46,7 +48,14 @@ class FileAppender {
   int descriptor_;
 };
 
-// Holds a folder for this process, until destruction or death. Throws Error when another one does.
+// Another process holds the folder.
+class FolderTaken : public Error {
+ public:
+  using Error::Error;
+};
+
+// Holds a folder for this process, until destruction or death. Throws FolderTaken when another one
+// does.
 class FolderLock {
  public:
   explicit FolderLock(const std::string& folder);
