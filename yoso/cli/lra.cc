@@ -1,7 +1,9 @@
 // yoso lra: every task of the Long Range Arena with every way to attend, and the report of it.
 // SPDX-License-Identifier: Apache-2.0
+#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <c10/util/Exception.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -16,6 +18,7 @@
 #include "yoso/cli/device.h"
 #include "yoso/cli/lra_results.h"
 #include "yoso/cli/machine.h"
+#include "yoso/cli/progress.h"
 #include "yoso/cli/training_process.h"
 #include "yoso/core/file.h"
 #include "yoso/nn/attention.h"
@@ -67,18 +70,51 @@ struct LraRun {
   std::string recipes = "recipes/lra", out = "runs/lra", preset = "full", device;
   std::vector<std::string> tasks, methods, set;
   std::vector<int64_t> seeds = {0};
+  int64_t shorten = 1;
 };
 
+// A run of the suite; where it goes is its identity.
+Recipe recipe_of(const LraRun& command, const std::string& task, const Method& method,
+                 int64_t seed) {
+  std::vector<std::string> settings = method.settings;
+  settings.push_back(join("train.seed=", seed));
+  settings.insert(settings.end(), command.set.begin(), command.set.end());
+  const std::string ending = command.preset == "quick" ? "_quick.toml" : ".toml";
+  Recipe recipe = read_recipe(command.recipes + "/" + task + ending, settings);
+  recipe.train.steps = std::max<int64_t>(1, recipe.train.steps / command.shorten);
+  recipe.train.warmup_steps /= command.shorten;
+  recipe.train.out = join(command.out, "/", task, "/", method.name, "/", seed);
+  return recipe;
+}
+
+// [train] without what changes no result.
+std::string training_of(const Recipe& recipe) {
+  Recipe only;
+  only.train = recipe.train;
+  only.train.out.clear();
+  only.train.threads = 0;
+  return to_toml(only);
+}
+
+// Throws Error when the folder holds a run that was trained otherwise: a schedule that has ended
+// cannot go on as a longer one.
 bool is_finished(const Recipe& recipe) {
   const std::string last = last_path(recipe.train.out);
   if (!fs::exists(last)) return false;
-  const RunState state = Checkpoint(last).state();
-  return state.finished && state.step == recipe.train.steps;
+  const Checkpoint checkpoint(last);
+  if (training_of(checkpoint.recipe()) != training_of(recipe))
+    fail(last, ": is of a run with another [train] (", checkpoint.recipe().train.steps,
+         " steps), expected that of this command (", recipe.train.steps,
+         " steps); --out DIR starts another suite");
+  return checkpoint.state().finished;
 }
 
-// Peak memory is counted from here: one process runs many.
+// Peak memory is counted from here: one process runs many. What the last one kept of a GPU's
+// memory, other processes may need.
 void forget_peak_memory(at::Device device) {
   if (device.is_cuda()) {
+    at::globalContext().lazyInitDevice(device.type());  // else the first run has nothing to reset
+    at::accelerator::emptyCache();
     at::accelerator::resetPeakStats(device.index());
   } else {
     std::ofstream("/proc/self/clear_refs") << "5";
@@ -91,8 +127,7 @@ struct Tally {
   std::vector<std::string> failures;
 };
 
-void run_one(const Recipe& recipe, const std::string& name, const TrainControl& control,
-             Tally& tally) {
+void run_one(const Recipe& recipe, const std::string& name, TrainControl control, Tally& tally) {
   // The others are worth having all the same.
   const auto failed = [&](const std::string& why) {
     tally.failures.push_back(name + ": " + why.substr(0, why.find('\n')));
@@ -104,7 +139,12 @@ void run_one(const Recipe& recipe, const std::string& name, const TrainControl& 
       return;
     }
     forget_peak_memory(control.device);
-    std::cerr << name << ": running in " << recipe.train.out << std::endl;
+    if (recipe.train.warmup_steps >= recipe.train.steps)
+      std::cerr << name << ": the warm-up of " << recipe.train.warmup_steps
+                << " steps does not end in " << recipe.train.steps << "; --shorten shortens both"
+                << std::endl;
+    Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, recipe.train.steps, name);
+    control.observer = &progress;
     if (train(recipe, control) == Ending::kInterrupted)
       throw Interrupted(name + ": stopped and saved; the same command goes on");
     ++tally.done;
@@ -121,7 +161,6 @@ void run_one(const Recipe& recipe, const std::string& name, const TrainControl& 
 
 void run(const LraRun& command) {
   keep_freed_memory();
-  const std::string ending = command.preset == "quick" ? "_quick.toml" : ".toml";
   const std::vector<Method> methods = chosen_methods(command.methods);
   const std::vector<std::string> tasks =
       command.tasks.empty()
@@ -136,11 +175,7 @@ void run(const LraRun& command) {
   for (const int64_t seed : command.seeds) {
     for (const std::string& task : tasks) {
       for (const Method& method : methods) {
-        std::vector<std::string> settings = method.settings;
-        settings.push_back(join("train.seed=", seed));
-        settings.insert(settings.end(), command.set.begin(), command.set.end());
-        Recipe recipe = read_recipe(command.recipes + "/" + task + ending, settings);
-        recipe.train.out = join(command.out, "/", task, "/", method.name, "/", seed);
+        const Recipe recipe = recipe_of(command, task, method, seed);
         run_one(recipe, join(task, " ", method.name, " seed ", seed), control, tally);
       }
     }
@@ -200,6 +235,11 @@ void add_lra_command(CLI::App& app) {
       ->add_option("--preset", run_options->preset,
                    "full: the protocol, for a GPU; quick: a taste for a CPU, too short to learn")
       ->check(CLI::IsMember({"full", "quick"}))
+      ->capture_default_str();
+  run_command
+      ->add_option("--shorten", run_options->shorten,
+                   "divides the steps and the warm-up of every recipe; the report says so")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   run_command->add_option("--recipes", run_options->recipes, "folder of TASK.toml, TASK_quick.toml")
       ->capture_default_str();

@@ -75,6 +75,21 @@ TEST_F(LraRunTest, RunsMethodsAndSeedsOnceAndReportsThem) {
   EXPECT_THAT(folder_.read("a.json"), HasSubstr("\"method\": \"none\""));
 }
 
+TEST_F(LraRunTest, ShortensStepsAndWarmUpAlike) {
+  run(command("--methods none --shorten 2 --set train.steps=4 --set train.warmup_steps=2"));
+  EXPECT_THAT(folder_.read("runs/listops/none/0/recipe.toml"),
+              testing::AllOf(HasSubstr("\nsteps = 2\n"), HasSubstr("\nwarmup_steps = 1\n")));
+}
+
+TEST_F(LraRunTest, NeverGoesOnWithARunOfOtherTraining) {
+  run(command("--methods none"));
+  for (const std::string other : {"train.steps=3", "train.mixed_precision=bfloat16"})
+    EXPECT_THAT(error_of([&] { run(command("--methods none --set " + other)); }),
+                HasSubstr("last.safetensors: is of a run with another [train] (2 steps), expected "
+                          "that of this command ("));
+  EXPECT_THAT(run(command("--methods none --set train.threads=2")), HasSubstr("1 were before"));
+}
+
 TEST_F(LraRunTest, LeavesARunToTheProcessThatWorksOnIt) {
   std::filesystem::create_directories(folder_ / "runs/listops/none/0");
   const FolderLock lock(folder_ / "runs/listops/none/0");

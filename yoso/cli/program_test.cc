@@ -217,6 +217,26 @@ TEST_F(Program, CtrlCSavesAndSaysHowToGoOn) {
               HasSubstr("expected at most train.steps = 4"));
 }
 
+TEST_F(Program, ASuiteThatIsKilledGoesOn) {
+  std::filesystem::rename(folder_ + "/toy.toml", folder_ + "/listops.toml");
+  const std::string suite =
+      " lra run --recipes . --tasks listops --methods none --out suite --set train.steps=300"
+      " --set train.evaluate_test=true";
+  const Result killed = run("'" YOSO_PROGRAM "'" + suite +
+                            " & child=$!; while ! grep -q '\"step\":5' "
+                            "suite/listops/none/0/run.jsonl 2>/dev/null; do sleep 0.01; done; "
+                            "kill -KILL $child; wait $child");
+  EXPECT_EQ(killed.code, 128 + 9) << killed.error;
+  EXPECT_THAT(killed.error, HasSubstr("listops none seed 0: training 0.00"));
+  const Result resumed = run("yoso" + suite);
+  EXPECT_EQ(resumed.code, 0) << resumed.error;
+  EXPECT_THAT(resumed.error, HasSubstr("listops none seed 0: resuming after step "));
+  EXPECT_EQ(resumed.out, "suite: 1 runs done, 0 were before, 0 are another process's\n");
+  EXPECT_EQ(run("grep -c learning_rate suite/listops/none/0/run.jsonl").out, "300\n");
+  EXPECT_EQ(run("yoso" + suite).out,
+            "suite: 0 runs done, 1 were before, 0 are another process's\n");
+}
+
 // The models have the 12 tokens of a tokenizer that is written here.
 TEST_F(Program, PredictsWithAModelOfTransformersAndConvertsIt) {
   std::filesystem::copy(YOSO_TESTDATA "/sequence", folder_ + "/model");

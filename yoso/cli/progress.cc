@@ -26,6 +26,7 @@ std::string duration(double seconds) {
 void Progress::on_start(int64_t first_step, int64_t parameters) {
   first_step_ = first_step;
   started_ = next_ = Clock::now();
+  begin_line();
   out_ << (first_step == 0
                ? "training "
                : format("resuming after step %lld, ", static_cast<long long>(first_step)))
@@ -45,7 +46,7 @@ void Progress::on_step(const StepReport& report) {
   const std::chrono::duration<double> spent = now - started_;
   const double left = spent.count() / static_cast<double>(report.step - first_step_) *
                       static_cast<double>(steps_ - report.step);
-  clear_line();
+  begin_line();
   out_ << format("step %lld/%lld  loss %.4f  %.0f tokens/s  %s left  %.0f MiB",
                  static_cast<long long>(report.step), static_cast<long long>(steps_), loss_,
                  tokens_per_s_, duration(left).c_str(), report.peak_mib);
@@ -54,7 +55,7 @@ void Progress::on_step(const StepReport& report) {
 }
 
 void Progress::on_evaluation(const EvaluationReport& report, bool is_best) {
-  clear_line();
+  begin_line();
   out_ << format("step %lld  %s loss %.4f  accuracy %.4f  (%lld examples)%s",
                  static_cast<long long>(report.step), report.split.c_str(), report.loss,
                  report.accuracy, static_cast<long long>(report.examples),
@@ -62,8 +63,9 @@ void Progress::on_evaluation(const EvaluationReport& report, bool is_best) {
        << std::endl;
 }
 
-void Progress::clear_line() {
+void Progress::begin_line() {
   if (on_terminal_) out_ << "\r\033[K";
+  if (!name_.empty()) out_ << name_ << ": ";
 }
 
 }  // namespace yoso

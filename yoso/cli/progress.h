@@ -1,9 +1,11 @@
-// What `yoso train` shows: one line that rewrites itself on a terminal, else a line now and then.
+// What a training run shows: one line that rewrites itself on a terminal, else a line now and then.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <chrono>
 #include <ostream>
+#include <string>
+#include <utility>
 
 #include "yoso/train/loop.h"
 
@@ -11,8 +13,9 @@ namespace yoso {
 
 class Progress : public RunObserver {
  public:
-  Progress(std::ostream& out, bool on_terminal, int64_t steps)
-      : out_(out), on_terminal_(on_terminal), steps_(steps) {}
+  // `name` begins every line, for the logs of several runs.
+  Progress(std::ostream& out, bool on_terminal, int64_t steps, std::string name = "")
+      : out_(out), on_terminal_(on_terminal), steps_(steps), name_(std::move(name)) {}
 
   void on_start(int64_t first_step, int64_t parameters) override;
   void on_step(const StepReport& report) override;
@@ -21,11 +24,12 @@ class Progress : public RunObserver {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void clear_line();
+  void begin_line();
 
   std::ostream& out_;
   bool on_terminal_;
   int64_t steps_, first_step_ = 0;
+  std::string name_;
   Clock::time_point started_, next_;
   double loss_ = 0, tokens_per_s_ = 0;  // running means
 };
