@@ -171,8 +171,11 @@ class Run {
     const Clock::time_point begin = Clock::now();
     std::vector<Batch> batches;
     int64_t labels = 0, tokens = 0;
+    std::chrono::duration<double> waited{};
     for (int64_t i = 0; i < train_.accumulate; ++i) {
+      const Clock::time_point asked = Clock::now();
       batches.push_back(reader.next());
+      waited += Clock::now() - asked;
       labels += (batches.back().labels >= 0).sum().item<int64_t>();
       tokens += batches.back().mask.sum().item<int64_t>();
     }
@@ -206,7 +209,8 @@ class Run {
     const double took = std::chrono::duration<double>(Clock::now() - begin).count();
     const StepReport report{state_.step,    loss,
                             rate,           static_cast<double>(tokens) / took,
-                            state_.seconds, peak_mib(control_.device)};
+                            state_.seconds, peak_mib(control_.device),
+                            waited.count()};
     recorder_->add(report);
     if (control_.observer != nullptr) control_.observer->on_step(report);
   }

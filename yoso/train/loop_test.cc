@@ -107,7 +107,8 @@ std::string curve(const std::string& out) {
   std::istringstream lines(read_text(out + "/run.jsonl"));
   for (std::string line; std::getline(lines, line);) {
     auto record = nlohmann::ordered_json::parse(line);
-    for (const char* clock : {"tokens_per_s", "seconds", "peak_mib", "time"}) record.erase(clock);
+    for (const char* clock : {"tokens_per_s", "seconds", "peak_mib", "input_s", "time"})
+      record.erase(clock);
     text += record.dump() + "\n";
   }
   return text;

@@ -64,6 +64,7 @@ void RunRecorder::add(const StepReport& r) {
                                {"tokens_per_s", r.tokens_per_s},
                                {"seconds", r.seconds},
                                {"peak_mib", r.peak_mib},
+                               {"input_s", r.input_s},
                                {"time", now()}};
   lines_.write(record.dump() + "\n");
   events_.write(events_of(record));

@@ -2,7 +2,7 @@
 // TensorBoard (events.out.tfevents.yoso).
 //
 //   {"step": 7, "loss": 2.3, "learning_rate": 1e-4, "tokens_per_s": 5e4, "seconds": 3.5,
-//    "peak_mib": 300, "time": 1764000000.5}
+//    "peak_mib": 300, "input_s": 1e-6, "time": 1764000000.5}
 //   {"step": 100, "split": "dev", "loss": 2.2, "accuracy": 0.3, "examples": 2000, "seconds": 50,
 //    "time": 1764000046.5}
 // SPDX-License-Identifier: Apache-2.0
@@ -23,6 +23,7 @@ struct StepReport {
   double tokens_per_s = 0;  // real tokens, of this step
   double seconds = 0;       // spent by the run so far, all its processes together
   double peak_mib = 0;      // of the GPU's memory, or of the process's without a GPU
+  double input_s = 0;       // of this step, waiting for its batches
 };
 
 struct EvaluationReport {
