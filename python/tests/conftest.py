@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 import os
+import shutil
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +44,17 @@ def cuda() -> str:
     if not gpu_code():
         pytest.skip("yoso was built without code for this GPU")
     return "cuda"
+
+
+@pytest.fixture
+def inductor() -> None:
+    """The default backend of torch.compile, which compiles C or C++ itself."""
+    for program in ("gcc", "g++"):
+        if shutil.which(program) is None:
+            pytest.skip(f"torch.compile's default backend needs {program}")
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        pytest.skip("torch.compile's default backend needs Python.h")
+    torch._dynamo.reset()
 
 
 @pytest.fixture(autouse=True)

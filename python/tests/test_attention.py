@@ -89,6 +89,36 @@ def test_types_stay_close_to_double(device, dtype, mode):
         torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=4 * bound * scale)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gradient", ["surrogate", "true"])
+@pytest.mark.parametrize("mode", ["expected", "sampled"])
+def test_masked_cross_attention_of_grouped_heads_in_each_type(device, dtype, mode, gradient):
+    shape = _, hq, hk, nq, nk, width, _ = 2, 4, 2, 130, 65, 64, 64
+    query, key, value = inputs(shape, dtype, device)
+    shared = dict(
+        code_bits=4,
+        gradient=gradient,
+        query_mask=(torch.rand(2, nq) < 0.7).to(device),
+        key_mask=(torch.rand(2, nk) < 0.7).to(device),
+    )
+    out = yoso.attention(query, key, value, mode=mode, **shared, **OPTIONS)
+    codes = codes_of(query, key, 4) if mode == "sampled" else None
+    expected = formula(query, key, value, codes=codes, **shared)
+    weight = torch.randn(out.shape, dtype=torch.float64).to(device, dtype)
+    found = out, *gradients(out, (query, key, value), weight)
+    wanted = expected, *gradients(expected, (query, key, value), weight)
+    # That of yoso/torch/attention_cuda_test.cc: chains of three float sums, each of which loses
+    # terms * eps of the sum of magnitudes, and a narrow type's roundings of outputs and normalised
+    # rows; cancellation amplifies by some units, 16 granted. Relative to the norm of the whole.
+    terms = nq * hq // hk * OPTIONS["num_hashes"] + 4 * width + 2 * width
+    narrow = 0 if dtype == torch.float32 else torch.finfo(dtype).eps / 2
+    bound = 16 * (terms * 2**-24 + narrow / 4)
+    for name, a, b in zip(("out", "query", "key", "value"), found, wanted):
+        assert a.dtype == dtype
+        difference = (a.double() - b.double()).norm() / b.double().norm()
+        assert difference < bound, name
+
+
 def test_layouts_give_the_same_bits(device):
     query, key, value = inputs(SHAPES["cross, grouped heads"], torch.float32, device)
     first = yoso.attention(query, key, value, mode="sampled", **OPTIONS)
@@ -103,15 +133,16 @@ def test_layouts_give_the_same_bits(device):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mode", ["expected", "sampled"])
-def test_ragged_padded_and_alone_give_the_same_bits(device, mode):
+def test_ragged_padded_and_alone_give_the_same_bits(device, mode, dtype):
     lengths = [5, 0, 33, 1]
-    alone = [rows(n, 2, 16, device=device).detach() for n in lengths]
+    alone = [rows(n, 2, 16, dtype=dtype, device=device).detach() for n in lengths]
     cu_seqlens = torch.tensor([0, 5, 5, 38, 39], dtype=torch.int32, device=device)
     ragged = torch.cat(alone)
     options = dict(mode=mode, **OPTIONS)
     from_ragged = yoso.attention(ragged, ragged, ragged, cu_seqlens=cu_seqlens, **options)
-    padded = torch.full((4, 40, 2, 16), float("nan"), device=device)
+    padded = torch.full((4, 40, 2, 16), float("nan"), dtype=dtype, device=device)
     for b, x in enumerate(alone):
         padded[b, : len(x)] = x
     mask = torch.arange(40, device=device) < torch.tensor(lengths, device=device)[:, None]

@@ -277,19 +277,19 @@ def test_says_once_that_there_is_no_attention_dropout(monkeypatch):
     assert "attention dropout is 0.1, expected 0" in said[0]
 
 
-def test_compiles_without_a_break():
+def test_compiles_without_a_break(device):
     register("yoso-compiled", mode="sampled", seed=3)
-    model = encoder(ENCODERS["bert"], "yoso-compiled").eval()
-    batch, mask = padded_batch(ids_of(1, 21), 40)
+    model = encoder(ENCODERS["bert"], "yoso-compiled").eval().to(device)
+    batch, mask = (x.to(device) for x in padded_batch(ids_of(1, 21), 40))
     wanted = model(batch, attention_mask=mask).last_hidden_state
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(batch, attention_mask=mask).last_hidden_state, wanted)
 
 
-def test_a_recomputed_forward_has_the_hashes_of_the_first():
+def test_a_recomputed_forward_has_the_hashes_of_the_first(device):
     register("yoso-sampled", mode="sampled")
-    model = encoder(ENCODERS["bert"], "yoso-sampled")
-    ids = ids_of(2, 64)
+    model = encoder(ENCODERS["bert"], "yoso-sampled").to(device)
+    ids = ids_of(2, 64).to(device)
 
     def gradients():
         torch.manual_seed(1)

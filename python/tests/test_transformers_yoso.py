@@ -153,6 +153,21 @@ def test_sampling_comes_close_to_the_expectation_with_many_hashes(device):
     assert errors[1] < errors[0] / 4
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("use_expectation", [True, False], ids=["expected", "sampled"])
+def test_narrow_types_and_autocast(use_expectation, dtype, device):
+    patch_yoso()
+    model = masked_lm(use_expectation=use_expectation, conv_window=3).to(device)
+    ids, mask = padded_batch(device)
+    with torch.autocast(device, dtype):
+        loss = model(ids, attention_mask=mask, labels=ids).loss
+    loss.backward()
+    grads = [x.grad for x in model.parameters() if x.grad is not None]
+    assert len(grads) > 20 and all(x.isfinite().all() for x in grads)
+    narrow = model.to(dtype)(ids, attention_mask=mask).logits
+    assert narrow.dtype == dtype and narrow.isfinite().all()
+
+
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 @pytest.mark.parametrize("mask_mode", ["strict", "hf_compat"])
 @pytest.mark.parametrize("use_expectation", [True, False], ids=["expected", "sampled"])
