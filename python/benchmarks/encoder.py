@@ -1,12 +1,12 @@
 """An encoder of BERT-base's size end to end: attn_implementation "yoso" against "sdpa".
 
     python python/benchmarks/encoder.py --tokens 4096,8192 --threads 2
-    python python/benchmarks/encoder.py --device cuda --pass train --dtype bfloat16 --tokens 16384
+    python python/benchmarks/encoder.py --device cuda --pass train --autocast bfloat16 --tokens 16384
 
-Prints one line of JSON for each length: median seconds of both, their ratio in the same process,
-machine and date. Both take turns, so that what else the machine does hits them alike; the first call
-of each is not counted. "train" is forward, backward and an AdamW step. Random weights and tokens, no
-attention dropout (YOSO has none).
+Prints a row of a Markdown table for each length: median seconds of both and their ratio in the same
+process; --out writes all that was measured as JSON, with machine and date. Both take turns, so that
+what else the machine does hits them alike; the first call of each is not counted. "train" is
+forward, backward and an AdamW step. Random weights and tokens, no attention dropout (YOSO has none).
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -31,9 +31,19 @@ def main() -> None:
     arguments = parse()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    register(num_hashes=arguments.num_hashes, code_bits=arguments.code_bits, mode=arguments.mode)
+    register(
+        num_hashes=arguments.num_hashes,
+        code_bits=arguments.code_bits,
+        backward_hashes=arguments.backward_hashes,
+        mode=arguments.mode,
+    )
+    print("| pass | tokens | YOSO, s | SDPA, s | times faster |\n|---|---|---|---|---|")
+    results = []
     for tokens in arguments.tokens:
-        print(json.dumps(measure(arguments, tokens)), flush=True)
+        results.append(measure(arguments, tokens))
+        print(row(results[-1]), flush=True)
+        if arguments.out is not None:
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -46,12 +56,15 @@ def parse() -> argparse.Namespace:
     add("--pass", dest="what", choices=["inference", "train"], default="inference")
     add("--device", default="cpu")
     add("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    add("--autocast", choices=["bfloat16", "float16"], help="weights stay of --dtype")
     add("--threads", type=int, help="of torch on the CPU; else torch's choice")
     add("--repeat", type=int, default=3, help="counted calls of each (default: 3)")
     add("--layers", type=int, default=12)
     add("--num-hashes", type=int, default=32)
     add("--code-bits", type=int, help="else yoso's default")
+    add("--backward-hashes", type=int, help="else all of them")
     add("--mode", choices=["auto", "sampled", "expected"], default="auto")
+    add("--out", type=Path, help="a file for the results as JSON")
     return parser.parse_args()
 
 
@@ -72,8 +85,10 @@ def measure(arguments: argparse.Namespace, tokens: int) -> dict[str, Any]:
         "batch": arguments.batch,
         "layers": arguments.layers,
         "dtype": arguments.dtype,
+        "autocast": arguments.autocast,
         "mode": arguments.mode,
         "num_hashes": arguments.num_hashes,
+        "backward_hashes": arguments.backward_hashes,
         "yoso_seconds": median["yoso"],
         "sdpa_seconds": median["sdpa"],
         "times_faster": median["sdpa"] / median["yoso"],
@@ -84,6 +99,12 @@ def measure(arguments: argparse.Namespace, tokens: int) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "date": datetime.date.today().isoformat(),
     }
+
+
+def row(result: dict[str, Any]) -> str:
+    what, tokens = result["benchmark"].removeprefix("encoder "), f"{result['tokens']:,}"
+    seconds = (f"{result[f'{kind}_seconds']:.3g}" for kind in KINDS)
+    return f"| {' | '.join([what, tokens, *seconds])} | {result['times_faster']:.2f} |"
 
 
 def call(
@@ -98,12 +119,19 @@ def call(
     torch.manual_seed(0)
     model = BertModel(config, add_pooling_layer=False)
     model.to(arguments.device, getattr(torch, arguments.dtype))
+
+    def forward() -> torch.Tensor:
+        enabled = arguments.autocast is not None
+        dtype = getattr(torch, arguments.autocast or "bfloat16")
+        with torch.autocast(arguments.device, dtype=dtype, enabled=enabled):
+            return model(ids).last_hidden_state
+
     if arguments.what == "inference":
         model.eval()
 
         def infer() -> None:
             with torch.inference_mode():
-                model(ids)
+                forward()
 
         return infer
     model.train()
@@ -111,7 +139,7 @@ def call(
 
     def train() -> None:
         optimizer.zero_grad()
-        model(ids).last_hidden_state.square().mean().backward()
+        forward().float().square().mean().backward()
         optimizer.step()
 
     return train

@@ -38,12 +38,19 @@ def test_commands_of_the_page_run(tmp_path):
     assert (tmp_path / "yoso-kernel" / "build").is_dir()
 
 
-@pytest.mark.parametrize("what", ["inference", "train"])
-def test_the_benchmark_runs(what):
-    command = f"{BENCHMARK} --tokens 32 --layers 1 --repeat 1 --threads 1 --pass {what}"
+@pytest.mark.parametrize(
+    "options",
+    ["--pass inference", "--pass train --autocast bfloat16 --backward-hashes 4 --mode sampled"],
+)
+def test_the_benchmark_runs(device, tmp_path, options):
+    command = f"{BENCHMARK} --tokens 32 --layers 1 --repeat 1 --threads 1 {options}"
     result = subprocess.run(
-        [sys.executable, *command.split()], check=True, capture_output=True, text=True
+        [sys.executable, *command.split(), "--device", device, "--out", str(tmp_path / "out")],
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    measured = json.loads(result.stdout)
+    (measured,) = json.loads((tmp_path / "out").read_text())
     assert measured["tokens"] == 32
     assert measured["times_faster"] == measured["sdpa_seconds"] / measured["yoso_seconds"]
+    assert result.stdout.splitlines()[2].endswith(f"| {measured['times_faster']:.2f} |")
