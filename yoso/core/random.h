@@ -36,9 +36,9 @@ constexpr std::array<uint32_t, 4> random_block(uint64_t seed, uint64_t stream, u
 // A sequential reader of one stream, for code that draws a varying number of values.
 class Random {
  public:
-  Random(uint64_t seed, uint64_t stream) : seed_(seed), stream_(stream) {}
+  constexpr Random(uint64_t seed, uint64_t stream) : seed_(seed), stream_(stream) {}
 
-  uint32_t bits() {
+  constexpr uint32_t bits() {
     if (used_ == 4) {
       block_ = random_block(seed_, stream_, index_++);
       used_ = 0;
@@ -53,7 +53,7 @@ class Random {
   }
 
   // Uniform in [0, n), n >= 1. Draws again where a remainder would favour small values.
-  uint32_t below(uint32_t n) {
+  constexpr uint32_t below(uint32_t n) {
     const uint32_t threshold = -n % n;
     for (;;) {
       const uint64_t product = uint64_t{bits()} * n;

@@ -14,7 +14,8 @@ namespace yoso::nn {
 enum class NormPosition : uint8_t { kPre, kPost };
 
 // What the kinds are told, one struct each, with the defaults of their papers (docs/kinds.md).
-// A seed that is absent is drawn anew in each forward, from torch's default CPU generator.
+// A seed that is absent is drawn anew in each forward, from torch's default generator: for yoso
+// that of the device, for the other kinds the CPU's.
 
 struct NystromOptions {
   int64_t landmarks = 64;

@@ -1,5 +1,5 @@
-// States of torch's default generators. Seeds of hashes are drawn from the CPU's, dropout from that
-// of the device that a model is on.
+// States of torch's default generators. Dropout and the hashes of YOSO attention are drawn from
+// that of the device that a model is on, the draws of other attention kinds from the CPU's.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -11,8 +11,8 @@ class YosoAttention : public Attention {
  public:
   explicit YosoAttention(const AttentionConfig& config);
 
-  // Without options.seed, each forward draws new codes from torch's default CPU generator, in
-  // evaluation as in training: seed that generator for results that repeat.
+  // Without options.seed, each forward draws new codes from torch's default generator of the
+  // device, in evaluation as in training: seed that generator for results that repeat.
   at::Tensor forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const at::Tensor& mask) override;
 

@@ -45,6 +45,16 @@ struct ProjectionShape {
 // of (seed, h) alone.
 std::vector<float> draw_projections(const ProjectionShape& shape, int64_t heads, uint64_t seed);
 
+// A seed that is known, or one that kernels read: a CUDA graph then draws other numbers each time.
+struct Seed {
+  uint64_t number = 0;
+  const int64_t* on_gpu = nullptr;  // where it stands in the memory of the GPU; number is not read
+
+  constexpr uint64_t value() const {
+    return on_gpu == nullptr ? number : static_cast<uint64_t>(*on_gpu);
+  }
+};
+
 struct Hash {
   static constexpr const char* kName = "hash";
 
@@ -74,7 +84,8 @@ class Stream;  // yoso/cuda/stream.h
 // On the GPU: a.projections too. Takes float, bfloat16 and half.
 void hash(const Hash& a, Stream& stream);
 // The same numbers as above, on the GPU; they live as long as `stream`.
-float* draw_projections(const ProjectionShape& shape, int64_t heads, uint64_t seed, Stream& stream);
+float* draw_projections(const ProjectionShape& shape, int64_t heads, const Seed& seed,
+                        Stream& stream);
 }  // namespace cuda
 
 }  // namespace yoso

@@ -244,17 +244,17 @@ void run(const Hash& a, Stream& stream) {
          write_codes<T, kSteps>, a, tiles, aligned, shape, reinterpret_cast<const uint2*>(matrix));
 }
 
-__global__ void draw(ProjectionShape shape, int64_t count, int64_t heads, uint64_t seed,
-                     float* out) {
+__global__ void draw(ProjectionShape shape, int64_t count, int64_t heads, Seed seed, float* out) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i < count * heads) {
-    out[i] = projection_number(shape.projection, seed, static_cast<uint64_t>(i / count), i % count);
+    out[i] = projection_number(shape.projection, seed.value(), static_cast<uint64_t>(i / count),
+                               i % count);
   }
 }
 
 }  // namespace
 
-float* draw_projections(const ProjectionShape& shape, int64_t heads, uint64_t seed,
+float* draw_projections(const ProjectionShape& shape, int64_t heads, const Seed& seed,
                         Stream& stream) {
   const int64_t count = shape.numbers_per_head();
   float* numbers = stream.allocate<float>(heads * count);

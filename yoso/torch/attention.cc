@@ -46,10 +46,12 @@ void check_conv_weight(const YosoInputs& in) {
         ", the shape of query, with conv_weight");
 }
 
-std::optional<Tensor> seed_of(const YosoOptions& options) {
+std::optional<Tensor> seed_of(const YosoOptions& options, const at::Device& device) {
   if (options.mode == Mode::kExpected) return std::nullopt;
   if (options.seed) return at::scalar_tensor(*options.seed, at::kLong);
-  return at::randint(std::numeric_limits<int64_t>::max(), {}, at::kLong);
+  // On the device: a CUDA graph then draws another one each time.
+  return at::randint(std::numeric_limits<int64_t>::max(), {},
+                     at::TensorOptions(device).dtype(at::kLong));
 }
 
 // mask [B, N] or [total] spread over heads and width.
@@ -138,7 +140,8 @@ Tensor yoso_attention(const YosoInputs& inputs, const YosoOptions& options) {
   check_rows("value", in.value);
   check_conv_weight(in);
   const ops::Sides sides{in.query_mask, in.key_mask, in.query_offsets, in.key_offsets};
-  Tensor out = YosoFunction::apply(in.query, in.key, in.value, sides, seed_of(options), options);
+  Tensor out = YosoFunction::apply(in.query, in.key, in.value, sides,
+                                   seed_of(options, in.query.device()), options);
   if (in.conv_weight.defined() && in.value.numel() > 0) out = out + convolve(in.value, in);
   return out;
 }

@@ -18,11 +18,12 @@ namespace yoso {
 //   [total, H, *] and masks [total]. Both or neither.
 //   conv_weight [Hq, w], w odd: YOSO-C, adds the depthwise convolution of the (masked) values over
 //   the tokens to the normalised output; needs Nq == Nk, Hq == Hk, no offsets. Undefined: none.
-// On a GPU the work is queued on torch's current stream, and nothing waits for it; a CUDA graph
-// that captures a call keeps the hashes of its seed. Queries and keys are normalised inside, and
-// gradients are those of the raw tensors. The seed is fixed when the forward runs and kept for the
-// backward. Throws c10::Error naming the argument, what it got and what it expected. Double
-// backward is refused.
+// On a GPU the work is queued on torch's current stream, and nothing waits for it. A CUDA graph
+// that captures a call keeps the hashes of options.seed; without it, each replay draws new ones
+// where the graph advances torch's generator, as at::cuda::CUDAGraph does. Queries and keys are
+// normalised inside, and gradients are those of the raw tensors. The seed is fixed when the forward
+// runs and kept for the backward. Throws c10::Error naming the argument, what it got and what it
+// expected. Double backward is refused.
 struct YosoInputs {
   at::Tensor query, key, value;
   at::Tensor query_mask = {}, key_mask = {};

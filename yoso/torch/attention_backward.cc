@@ -4,9 +4,10 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include "yoso/core/random.h"
+#include "yoso/ops/hash_block.h"
 #include "yoso/torch/arguments.h"
 #include "yoso/torch/attention_call.h"
+#include "yoso/torch/runner.h"
 
 namespace yoso {
 namespace {
@@ -40,17 +41,26 @@ Tensor raw_gradient(const Tensor& x, const Tensor& scale, Tensor grad, const Opt
   return grad;
 }
 
-// A stream of random numbers beside those of the projections (yoso/ops/hash.cc), which count heads.
-constexpr uint64_t kSubsetStream = uint64_t{1} << 63;
-
 // Of the num_hashes rows of codes, one of the blocks of backward_hashes rows, all alike likely. The
 // mean over a block has the mean over all as its expectation, so the gradient has too.
 Tensor subset(const AttentionCall& a, const Tensor& codes) {
   const auto& hashes = a.options.backward_hashes;
   if (!hashes) return codes;
+  const Seed seed = a.seed_value();
+#ifdef YOSO_CUDA
+  if (seed.on_gpu != nullptr) {
+    const int64_t rank = codes.dim();
+    Tensor block = empty_codes(codes, rank == 4 ? codes.size(0) : 1, codes.size(rank - 3), *hashes,
+                               codes.size(rank - 1), codes.scalar_type());
+    Arguments args(AttentionCall::kName);
+    GpuRun gpu(codes);
+    cuda::copy_drawn_block(args.input("codes", codes, Layout::kCodes),
+                           args.output("codes", block, Layout::kCodes), seed, gpu.stream());
+    return block;
+  }
+#endif
   Tensor view = codes;
-  const uint32_t blocks = static_cast<uint32_t>(a.options.num_hashes / *hashes);
-  const int64_t block = Random(static_cast<uint64_t>(a.seed_number()), kSubsetStream).below(blocks);
+  const int64_t block = drawn_block(seed.number, a.options.num_hashes / *hashes);
   return torch::stable::narrow(view, codes.dim() - 2, block * *hashes, *hashes);
 }
 

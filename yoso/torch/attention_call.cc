@@ -204,7 +204,9 @@ void AttentionCall::check() const {
   }
   if (!may_sample()) return;
   if (!seed) fail(kName, ": seed is absent, expected one when hashes may be drawn");
-  if (!seed->is_cpu()) refuse("seed", device_text(*seed), "cpu");
+  if (!seed->is_cpu() && !same_device(*seed, query)) {
+    refuse("seed", device_text(*seed), "cpu", query.is_cpu() ? "" : " or " + device_text(query));
+  }
   if (seed->scalar_type() != ScalarType::Long) refuse("seed", type_text(*seed), "Long (int64)");
   if (seed->numel() != 1) refuse("seed", yoso::shape_text(*seed), "one number");
 }
@@ -224,7 +226,10 @@ Tensor AttentionCall::in_layout(const Tensor& rows) const {
   return swapped_heads(rows, heads_first);
 }
 
-int64_t AttentionCall::seed_number() const { return *seed->const_data_ptr<int64_t>(); }
+Seed AttentionCall::seed_value() const {
+  const int64_t* at = seed->const_data_ptr<int64_t>();
+  return seed->is_cpu() ? Seed{.number = static_cast<uint64_t>(*at)} : Seed{.on_gpu = at};
+}
 
 // Float for 16 bits, since half may overflow before it is normalised. bfloat16 has float's range,
 // and on a GPU half the bytes are half the time.

@@ -33,7 +33,7 @@ struct AttentionCall {
   bool may_sample() const;
   // Never kAuto.
   Mode mode() const;
-  int64_t seed_number() const;
+  Seed seed_value() const;
 
   // From the caller's layout to ours, or back.
   Tensor in_layout(const Tensor& rows) const;

@@ -26,8 +26,8 @@ struct Sums {
 Sums sampled(const AttentionCall& a, std::string_view projection, ScalarType type) {
   const int64_t bits = static_cast<int64_t>(a.options.code_bits);
   const auto codes = [&](const Tensor& x) {
-    return hash(x, a.options.num_hashes, bits, a.seed_number(), projection,
-                a.key.size(a.key.dim() - 2));
+    return hash_by(x, a.options.num_hashes, bits, a.seed_value(), projection,
+                   a.key.size(a.key.dim() - 2));
   };
   Sums sums{.query_codes = codes(a.query), .key_codes = codes(a.key)};
   sums.out = bucket_attention(sums.query_codes, sums.key_codes, a.value, bits, a.query_mask,

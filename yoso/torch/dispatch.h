@@ -46,7 +46,8 @@ struct Attention {
   at::Tensor out, out_scale, query_codes, key_codes;
 };
 
-// seed: one int64 on the CPU, undefined where nothing is sampled. Of the options, seed is not read.
+// seed: one int64 on the CPU or the device of query, undefined where nothing is sampled. Of the
+// options, seed is not read.
 Attention attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                     const Sides& sides, const at::Tensor& seed, const YosoOptions& options);
 

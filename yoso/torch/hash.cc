@@ -13,6 +13,12 @@ namespace yoso {
 
 Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,
             std::string_view projection, std::optional<int64_t> projection_heads) {
+  return hash_by(x, num_hashes, code_bits, {.number = static_cast<uint64_t>(seed)}, projection,
+                 projection_heads);
+}
+
+Tensor hash_by(const Tensor& x, int64_t num_hashes, int64_t code_bits, const Seed& seed,
+               std::string_view projection, std::optional<int64_t> projection_heads) {
   Arguments args(Hash::kName);
   Hash a;
   a.x = args.input("x", x, Layout::kTokens);
@@ -30,16 +36,15 @@ Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed
   }
   Tensor codes = empty_codes(x, a.x.batch, a.x.heads, num_hashes, a.x.rows, code_type(code_bits));
   a.codes = args.output("codes", codes, Layout::kCodes);
-  const auto number = static_cast<uint64_t>(seed);
 #ifdef YOSO_CUDA
   if (x.is_cuda()) {
     GpuRun gpu(x);
-    a.projections = cuda::draw_projections(a.shape(), a.projection_heads, number, gpu.stream());
+    a.projections = cuda::draw_projections(a.shape(), a.projection_heads, seed, gpu.stream());
     cuda::hash(a, gpu.stream());
     return codes;
   }
 #endif
-  const std::vector<float> drawn = draw_projections(a.shape(), a.projection_heads, number);
+  const std::vector<float> drawn = draw_projections(a.shape(), a.projection_heads, seed.number);
   a.projections = drawn.data();
   cpu::hash(a);
   return codes;

@@ -6,8 +6,9 @@
 // strides; only a last dimension with gaps is copied. The meaning of each operator stands in
 // yoso/ops/<name>.h, that of attention in yoso/torch/attention_call.h.
 // On a GPU: all tensors but offsets and seed are on one device, and the work is queued on torch's
-// current stream. Nothing waits for it, so a call can be captured in a CUDA graph (with the hashes
-// of its seed). Scratch memory is torch's. float64 is refused.
+// current stream. Nothing waits for it, so a call can be captured in a CUDA graph: with the hashes
+// of a seed on the CPU, or with those of the seed that stands on the GPU when it is replayed.
+// Scratch memory is torch's. float64 is refused.
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/torch/operators.h"
 
@@ -73,7 +74,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 
   // The whole layer on raw rows. heads_first: query, key, value, out and their gradients are
-  // [B, H, N, D], or [H, total, D]. seed: one int64 on the CPU; None only where nothing is sampled.
+  // [B, H, N, D], or [H, total, D]. seed: one int64 on the CPU or on the device of
+  // query, with the same hashes; None only where nothing is sampled.
   // gradient and backward_hashes are the backward's, and checked here. out_scale and the codes are
   // for the backward: without elements where it needs none (no normalisation; never sampled).
   m.def(

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <tuple>
 
+#include "yoso/ops/hash.h"
+
 namespace yoso {
 
 using torch::headeronly::ScalarType;
@@ -58,6 +60,10 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const OptionalTensor& seed, int64_t num_hashes, double code_bits, std::string_view mode,
     std::string_view gradient, std::optional<int64_t> backward_hashes, bool heads_first,
     bool need_query_or_key, bool need_value);
+
+// hash with a seed that may stand on the GPU of x.
+Tensor hash_by(const Tensor& x, int64_t num_hashes, int64_t code_bits, const Seed& seed,
+               std::string_view projection, std::optional<int64_t> projection_heads);
 
 // yoso/ops/unit_rows.h on x [B, N, H, W]: the unit rows, of the type `dtype`, and their scales.
 std::tuple<Tensor, Tensor> unit_rows(const Tensor& x, ScalarType dtype);

@@ -27,7 +27,7 @@ struct YosoOptions {
   // A divisor of num_hashes; with the surrogate gradient.
   std::optional<int64_t> backward_hashes = {};
   bool normalize_output = true;      // l2-normalise the output rows (the paper's layer)
-  std::optional<int64_t> seed = {};  // absent: drawn from torch's default CPU generator
+  std::optional<int64_t> seed = {};  // absent: from torch's generator of the device
 };
 
 }  // namespace yoso
