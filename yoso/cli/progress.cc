@@ -63,6 +63,11 @@ void Progress::on_evaluation(const EvaluationReport& report, bool is_best) {
        << std::endl;
 }
 
+void Progress::on_no_graphs(const std::string& why) {
+  begin_line();
+  out_ << "steps are queued kernel by kernel: " << why << std::endl;
+}
+
 void Progress::begin_line() {
   if (on_terminal_) out_ << "\r\033[K";
   if (!name_.empty()) out_ << name_ << ": ";

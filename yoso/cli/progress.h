@@ -20,6 +20,7 @@ class Progress : public RunObserver {
   void on_start(int64_t first_step, int64_t parameters) override;
   void on_step(const StepReport& report) override;
   void on_evaluation(const EvaluationReport& report, bool is_best) override;
+  void on_no_graphs(const std::string& why) override;
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -14,8 +14,10 @@
 #include <string>
 #include <vector>
 
+#include "yoso/core/check.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/torch/attention.h"
+#include "yoso/torch/cuda_graphs.h"
 #include "yoso/torch/dispatch.h"
 #include "yoso/torch/load_cuda.h"
 
@@ -347,6 +349,74 @@ TEST_F(YosoAttentionOnGpuTest, AGraphReplaysWhatItCaptured) {
       cudaGraphDestroy(graph);
     }
   }
+}
+
+// Codes, output and gradients, backward_hashes included, whose block is then drawn on the GPU.
+TEST_F(YosoAttentionOnGpuTest, ASeedOnTheGpuGivesTheHashesOfTheSameSeedOnTheCpu) {
+  for (const int64_t tokens : {int64_t{61}, int64_t{640}}) {
+    const Shape shape{2, tokens, tokens, 2, 1, 64, 64};
+    const YosoInputs in = on_gpu(integer_inputs(shape), at::kBFloat16);
+    const Tensor out_grad = integer_grad(shape).to(kGpu, at::kBFloat16);
+    for (const double code_bits : {8.0, 11.0}) {
+      for (const std::optional<int64_t> backward_hashes :
+           {std::optional<int64_t>(), {1}, {8}, {32}}) {
+        for (int64_t number = 0; number < 6; ++number) {
+          YosoOptions options = sampled(code_bits);
+          options.backward_hashes = backward_hashes;
+          const auto all = [&](const Tensor& seed) {
+            const ops::Attention forward =
+                ops::attention(in.query, in.key, in.value, {}, seed, options);
+            const auto [query, key, value] = ops::attention_backward(
+                out_grad, in.query, in.key, in.value, forward, {}, seed, options, true, true);
+            return std::vector<Tensor>{
+                forward.out, forward.query_codes, forward.key_codes, query, key, value};
+          };
+          const Tensor seed = at::scalar_tensor(number * 0x123456789abcdef, at::kLong);
+          const std::vector<Tensor> want = all(seed), got = all(seed.to(kGpu));
+          for (size_t i = 0; i < want.size(); ++i)
+            EXPECT_TRUE(at::equal(got[i], want[i])) << i << " of " << tokens << " tokens";
+        }
+      }
+    }
+  }
+}
+
+TEST_F(YosoAttentionOnGpuTest, AGraphDrawsOtherHashesInEachReplay) {
+  const Shape shape{1, 300, 300, 2, 2, 64, 64};
+  const YosoInputs in = on_gpu(integer_inputs(shape), at::kBFloat16);
+  const Tensor out_grad = integer_grad(shape).to(kGpu, at::kBFloat16);
+  YosoOptions options = sampled();
+  options.seed.reset();
+  options.backward_hashes = 8;
+  run(in, options, out_grad);
+  Result captured;
+  const auto graph = make_cuda_graphs(0)->capture([&] { captured = run(in, options, out_grad); });
+  at::manual_seed(5);
+  std::vector<Result> eager;
+  for (int i = 0; i < 3; ++i) eager.push_back(run(in, options, out_grad));
+  EXPECT_FALSE(same_bits(eager[0], eager[1]));
+  at::manual_seed(5);
+  for (const Result& result : eager) {
+    graph->replay();
+    EXPECT_TRUE(same_bits(captured, result));
+  }
+}
+
+// What was drawn and allocated goes on as ever after a capture that could not be.
+TEST_F(YosoAttentionOnGpuTest, ACaptureThatFailsLeavesNothing) {
+  const auto graphs = make_cuda_graphs(0);
+  const Tensor x = at::rand({100}, kGpu);
+  EXPECT_THROW(graphs->capture([] { fail("stop"); }), Error);
+  const auto waits = [&] { (x + at::rand({100}, kGpu)).sum().item<float>(); };
+  EXPECT_THAT(message_of([&] { graphs->capture(waits); }), HasSubstr("captur"));
+  at::manual_seed(5);
+  const Tensor first = at::rand({100}, kGpu);
+  at::manual_seed(5);
+  EXPECT_TRUE(at::equal(first, at::rand({100}, kGpu)));
+  Tensor y;
+  const auto graph = graphs->capture([&] { y = x * 2; });
+  graph->replay();
+  EXPECT_TRUE(at::equal(y, x * 2));
 }
 
 TEST_F(YosoAttentionOnGpuTest, ScratchMemoryGoesBack) {

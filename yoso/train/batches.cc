@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/train/batches.h"
 
+#include <ATen/ops/constant_pad_nd.h>
+
 #include <algorithm>
 #include <numeric>
 #include <utility>
@@ -17,6 +19,18 @@ Batch pinned(const Batch& batch) {
 }
 
 }  // namespace
+
+Batch padded(const Batch& batch, int64_t longest) {
+  const int64_t columns = batch.tokens.size(-1), step = (longest + kWidths - 1) / kWidths;
+  const int64_t more = std::min((columns + step - 1) / step * step, longest) - columns;
+  if (more <= 0) return batch;
+  const auto pad = [more](const at::Tensor& x, double with) {
+    return at::constant_pad_nd(x, {0, more}, with);
+  };
+  const bool is_per_token = batch.labels.dim() > 1;
+  return {pad(batch.tokens, 0), pad(batch.mask, 0),
+          is_per_token ? pad(batch.labels, -100) : batch.labels};
+}
 
 TrainingOrder::TrainingOrder(int64_t size, const TrainConfig& train, Length length)
     : size_(size),
@@ -83,7 +97,7 @@ void BatchReader::read(int64_t first, int64_t end) {
   for (int64_t batch = first; batch < end; ++batch) {
     try {
       Batch content = task_->batch(split_, examples_(batch));
-      if (!device_.is_cpu()) content = pinned(content);
+      if (!device_.is_cpu()) content = pinned(padded(content, task_->max_length()));
       put([content] { return content; });
     } catch (...) {
       put([error = std::current_exception()]() -> Batch { std::rethrow_exception(error); });

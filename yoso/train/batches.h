@@ -37,9 +37,14 @@ class TrainingOrder {
   std::vector<std::vector<int64_t>> batches_;  // of window_
 };
 
+// The batch with more padding, so that batches of a task whose examples have up to `longest` tokens
+// have one of kWidths widths: what a GPU prepares by shape is prepared a few times only.
+constexpr int64_t kWidths = 32;
+Batch padded(const Batch& batch, int64_t longest);
+
 // Gives batches `first` to `end` - 1, each once and in order; `examples` says what they hold, and
-// `device` where they will be needed: for a GPU they are in pinned memory. An exception on the
-// reading thread is thrown by the next() that would have given its batch.
+// `device` where they will be needed: for a GPU they are padded() and in pinned memory. An
+// exception on the reading thread is thrown by the next() that would have given its batch.
 class BatchReader {
  public:
   BatchReader(std::shared_ptr<const Task> task, Split split, int64_t first, int64_t end,

@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <set>
+#include <utility>
+
 #include "yoso/core/check.h"
 
 namespace yoso {
@@ -89,6 +92,28 @@ TEST(TrainingOrder, AWindowHoldsTheSameExamplesInBatchesOfLikeLengths) {
   std::ranges::sort(ranges);
   EXPECT_THAT(ranges, ElementsAre(testing::Pair(0, 1), testing::Pair(2, 3), testing::Pair(4, 5),
                                   testing::Pair(6, 7), testing::Pair(8, 9)));
+}
+
+TEST(Padded, WidthsAreFewAndWhatIsAddedIsPadding) {
+  const at::Tensor tokens = at::arange(1, 4).expand({2, 3}), mask = tokens > 0;
+  for (const auto& [longest, width] :
+       {std::pair<int64_t, int64_t>{3, 3}, {32, 3}, {64, 4}, {100, 4}, {200, 7}, {2000, 63}}) {
+    const Batch got = padded({tokens, mask, tokens}, longest);
+    ASSERT_EQ(got.tokens.size(-1), width);
+    EXPECT_TRUE(at::equal(got.mask, at::arange(1, width + 1).expand({2, width}) <= 3));
+    EXPECT_TRUE(at::equal(got.tokens, at::arange(1, width + 1).expand({2, width}) * got.mask));
+    EXPECT_TRUE(at::equal(got.labels.masked_select(got.mask), tokens.flatten()));
+    EXPECT_TRUE((got.labels.masked_select(got.mask.logical_not()) == -100).all().item<bool>());
+  }
+  std::set<int64_t> widths;
+  for (int64_t columns = 1; columns <= 2000; ++columns) {
+    const at::Tensor pairs = at::zeros({1, 2, columns}, at::kLong);
+    const Batch got = padded({pairs, pairs > 0, at::zeros({1}, at::kLong)}, 2000);
+    ASSERT_EQ(got.labels.dim(), 1);
+    widths.insert(got.tokens.size(-1));
+  }
+  EXPECT_EQ(widths.size(), static_cast<size_t>(kWidths));
+  EXPECT_EQ(*widths.rbegin(), 2000);
 }
 
 TEST(BatchReader, GivesBatchesInOrder) {

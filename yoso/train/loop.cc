@@ -20,6 +20,7 @@
 #include "yoso/train/evaluate.h"
 #include "yoso/train/fused_adamw.h"
 #include "yoso/train/schedule.h"
+#include "yoso/train/step_graphs.h"
 
 namespace yoso {
 namespace {
@@ -91,6 +92,7 @@ class Run {
     model_->to(control_.device);
     optimizer_ = make_optimizer(train_, *model_);
     start();
+    use_graphs();
   }
 
   Ending run() {
@@ -166,7 +168,75 @@ class Run {
     return count;
   }
 
-  // Gradients of the mean over all labels of the step, whatever batches they came in.
+  void use_graphs() {
+    fused_ = dynamic_cast<FusedAdamW*>(optimizer_.get());
+    if (fused_ == nullptr || !train_.cuda_graphs || train_.accumulate > 1 ||
+        recipe_.model.activation_checkpointing)
+      return;
+    try {
+      graphs_.emplace(control_.device, [this](const StepInput& input) {
+        const at::Tensor loss = add_gradients(input);
+        clip();
+        fused_->update();
+        optimizer_->zero_grad();
+        return loss;
+      });
+    } catch (const Error& error) {
+      give_up_graphs(error.what());
+    }
+  }
+
+  void give_up_graphs(const std::string& why) {
+    graphs_.reset();
+    optimizer_->zero_grad();  // those of half a step, which were never computed
+    if (control_.observer != nullptr)
+      control_.observer->on_no_graphs(why.substr(0, why.find('\n')));
+  }
+
+  // The batch's share of the loss, which is the mean over all labels of the step.
+  at::Tensor add_gradients(const StepInput& input) {
+    at::Tensor logits;
+    {
+      const AutocastScope autocast(train_.mixed_precision, control_.device.type());
+      logits = model_->forward(input.batch.tokens, input.batch.mask);
+    }
+    const at::Tensor share = cross_entropy_sum(logits, input.batch.labels) / input.labels;
+    share.backward();
+    return share.detach();
+  }
+
+  void clip() {
+    if (train_.clip_norm > 0) clip_gradients(*model_, train_.clip_norm);
+  }
+
+  // The step that batches of this shape have as a graph, or null.
+  StepGraphs::Recorded* recorded(const Batch& batch) {
+    if (!graphs_) return nullptr;
+    try {
+      return graphs_->find(batch);
+    } catch (const c10::Error& error) {
+      give_up_graphs(error.what_without_backtrace());
+    } catch (const std::exception& error) {
+      give_up_graphs(error.what());
+    }
+    return nullptr;
+  }
+
+  // Changes the weights by the gradients of all batches; gives the loss, of one number.
+  at::Tensor update(const std::vector<Batch>& batches, double labels) {
+    if (StepGraphs::Recorded* graph = recorded(batches.front())) {
+      fused_->count();
+      return graph->replay(batches.front(), labels);
+    }
+    at::Tensor sum = at::zeros({}, at::TensorOptions(control_.device).dtype(at::kDouble));
+    for (const Batch& batch : batches)
+      sum += add_gradients(to_device(batch, labels, control_.device));
+    clip();
+    optimizer_->step();
+    optimizer_->zero_grad();
+    return sum;
+  }
+
   void step(BatchReader& reader) {
     const Clock::time_point begin = Clock::now();
     std::vector<Batch> batches;
@@ -179,26 +249,11 @@ class Run {
       labels += (batches.back().labels >= 0).sum().item<int64_t>();
       tokens += batches.back().mask.sum().item<int64_t>();
     }
-    at::Tensor sum = at::zeros({}, at::TensorOptions(control_.device).dtype(at::kDouble));
-    for (const Batch& on_cpu : batches) {
-      const Batch batch = to_device(on_cpu, control_.device);
-      at::Tensor logits;
-      {
-        const AutocastScope autocast(train_.mixed_precision, control_.device.type());
-        logits = model_->forward(batch.tokens, batch.mask);
-      }
-      const at::Tensor share = cross_entropy_sum(logits, batch.labels) /
-                               static_cast<double>(std::max<int64_t>(labels, 1));
-      share.backward();
-      sum += share.detach();
-    }
-    if (train_.clip_norm > 0) clip_gradients(*model_, train_.clip_norm);
     const double rate = learning_rate(train_, state_.step);
     for (auto& group : optimizer_->param_groups()) group.options().set_lr(rate);
-    optimizer_->step();
-    optimizer_->zero_grad();
     // Here a GPU is waited for, with the whole step queued. Spoiled weights are never saved.
-    const auto loss = sum.item<double>();
+    const auto loss =
+        update(batches, static_cast<double>(std::max<int64_t>(labels, 1))).item<double>();
     if (!std::isfinite(loss))
       fail("loss is ", loss, " at step ", state_.step + 1,
            ", expected a finite number; a lower train.learning_rate or train.clip_norm may help");
@@ -271,6 +326,8 @@ class Run {
   std::shared_ptr<const Task> task_;
   std::shared_ptr<Model> model_;
   std::unique_ptr<torch::optim::AdamW> optimizer_;
+  FusedAdamW* fused_ = nullptr;       // optimizer_, on a GPU
+  std::optional<StepGraphs> graphs_;  // of steps by `model_` and `fused_`
   std::optional<RunRecorder> recorder_;
   RunState state_;
   Clock::time_point started_;

@@ -19,6 +19,8 @@ class RunObserver {
   virtual void on_start(int64_t /*first_step*/, int64_t /*parameters*/) {}
   virtual void on_step(const StepReport&) {}
   virtual void on_evaluation(const EvaluationReport&, bool /*is_best*/) {}
+  // Steps are not CUDA graphs from here on although train.cuda_graphs is set; one line says why.
+  virtual void on_no_graphs(const std::string& /*why*/) {}
 };
 
 struct TrainControl {

@@ -4,10 +4,14 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "yoso/core/check.h"
 #include "yoso/core/testing.h"
+#include "yoso/nn/attention.h"
+#include "yoso/tasks/listops_files.h"
 #include "yoso/torch/load_cuda.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/evaluate.h"
@@ -31,7 +35,9 @@ class Losses : public RunObserver {
   void on_evaluation(const EvaluationReport& report, bool) override {
     of_evaluations.push_back(report.loss);
   }
+  void on_no_graphs(const std::string& why) override { no_graphs = why; }
   std::vector<double> of_steps, of_evaluations;
+  std::string no_graphs;
 };
 
 class LoopOnGpuTest : public testing::Test {
@@ -143,6 +149,45 @@ TEST_F(LoopOnGpuTest, RecomputedBlocksHaveTheSameLosses) {
     again.model.activation_checkpointing = true;
     plain.train.mixed_precision = again.train.mixed_precision = precision;
     EXPECT_EQ(run(plain).of_steps, run(again).of_steps);
+  }
+}
+
+// To the bit, over batches of several widths and evaluations, where steps repeat at all: some kinds
+// are made of torch's operations that add atomically. Kinds that draw on the CPU say that they have
+// no graphs.
+TEST_F(LoopOnGpuTest, GraphsHaveTheLossesOfStepsWithoutThem) {
+  const TestFolder data;
+  listops::write_files(
+      data.path(),
+      {.trees = {.above_length = 20, .below_length = 80}, .train = 128, .dev = 16, .test = 16},
+      [](int64_t) {});
+  const std::set<std::string> draw_on_cpu = {"reformer", "skein"};
+  const std::set<std::string> repeat = {"linear", "none", "performer", "race", "softmax", "yoso"};
+  for (const std::string& kind : nn::attention_kinds()) {
+    for (const Precision precision : {Precision::kNone, Precision::kBFloat16}) {
+      Recipe graphs = recipe(join(kind, "_graphs_", static_cast<int>(precision)));
+      graphs.model.kind = "classifier";
+      graphs.task = {.name = "listops", .data = data.path(), .options = {{"max_length", "80"}}};
+      graphs.model.encoder.attention.kind = kind;
+      graphs.train.mixed_precision = precision;
+      graphs.train.accumulate = 1;
+      graphs.train.steps = 24;
+      Recipe plain = graphs;
+      plain.train.cuda_graphs = false;
+      plain.train.out = folder_.path() / join(kind, "_plain_", static_cast<int>(precision));
+      const Losses want = run(plain);
+      const Losses whole = run(graphs);
+      if (repeat.contains(kind)) {
+        EXPECT_EQ(whole.of_steps, want.of_steps) << kind;
+        EXPECT_EQ(whole.of_evaluations, want.of_evaluations) << kind;
+      } else {
+        EXPECT_THAT(whole.of_steps, testing::Pointwise(testing::DoubleNear(0.02), want.of_steps))
+            << kind;
+      }
+      EXPECT_EQ(whole.no_graphs.empty(), !draw_on_cpu.contains(kind))
+          << kind << ": " << whole.no_graphs;
+      EXPECT_EQ(want.no_graphs, "");
+    }
   }
 }
 

@@ -144,6 +144,7 @@ void visit(Visitor& v, AnyRecipe& r) {
           std::numeric_limits<int64_t>::max());
   v.field("threads", train.threads, 0, 4096);
   v.field("mixed_precision", train.mixed_precision);
+  v.field("cuda_graphs", train.cuda_graphs);
   v.field("out", train.out);
 }
 

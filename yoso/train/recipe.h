@@ -52,6 +52,9 @@ struct TrainConfig {
   int64_t seed = 0;
   int64_t threads = 0;  // 0: as many as the machine has
   Precision mixed_precision = Precision::kNone;
+  // On a GPU, queue a whole step at once (step_graphs.h) where accumulate is 1 and activations are
+  // not checkpointed; the numbers are the same.
+  bool cuda_graphs = true;
   std::string out;  // folder of the run; "": runs/<folder of the recipe>/<name of the recipe>
 };
 
