@@ -16,12 +16,12 @@
 
 #include "yoso/cli/commands.h"
 #include "yoso/cli/device.h"
+#include "yoso/cli/lra_methods.h"
 #include "yoso/cli/lra_results.h"
 #include "yoso/cli/machine.h"
 #include "yoso/cli/progress.h"
 #include "yoso/cli/training_process.h"
 #include "yoso/core/file.h"
-#include "yoso/nn/attention.h"
 #include "yoso/train/checkpoint.h"
 #include "yoso/train/loop.h"
 
@@ -29,42 +29,6 @@ namespace yoso {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A way to attend: a name, and what it changes in a recipe.
-struct Method {
-  std::string name;
-  std::vector<std::string> settings;
-};
-
-// The forms of YOSO, then all other attention kinds by their names.
-std::vector<Method> all_methods() {
-  const std::string yoso = "model.attention.yoso.";
-  std::vector<Method> methods = {
-      {"yoso_32", {yoso + "num_hashes=32"}},
-      {"yoso_16", {yoso + "num_hashes=16"}},
-      {"yoso_expected", {yoso + "mode=expected"}},
-      {"yoso_conv_16", {yoso + "num_hashes=16", "model.attention.conv_width=33"}},
-      {"yoso_true_16", {yoso + "num_hashes=16", yoso + "gradient=true"}},
-  };
-  for (Method& method : methods) method.settings.push_back("model.attention.kind=yoso");
-  for (const std::string& kind : nn::attention_kinds())
-    if (kind != "yoso") methods.push_back({kind, {"model.attention.kind=" + kind}});
-  return methods;
-}
-
-std::vector<Method> chosen_methods(const std::vector<std::string>& names) {
-  std::vector<Method> all = all_methods(), chosen;
-  if (names.empty()) return all;
-  std::vector<std::string> known;
-  for (const Method& method : all) known.push_back(method.name);
-  for (const std::string& name : names) {
-    const auto place = std::find(known.begin(), known.end(), name) - known.begin();
-    if (place == std::ssize(known))
-      fail("lra: method is '", name, "', expected one of ", listed(known));
-    chosen.push_back(all[static_cast<size_t>(place)]);
-  }
-  return chosen;
-}
 
 struct LraRun {
   std::string recipes = "recipes/lra", out = "runs/lra", preset = "full", device;
@@ -74,7 +38,7 @@ struct LraRun {
 };
 
 // A run of the suite; where it goes is its identity.
-Recipe recipe_of(const LraRun& command, const std::string& task, const Method& method,
+Recipe recipe_of(const LraRun& command, const std::string& task, const lra::Method& method,
                  int64_t seed) {
   std::vector<std::string> settings = method.settings;
   settings.push_back(join("train.seed=", seed));
@@ -121,6 +85,35 @@ void forget_peak_memory(at::Device device) {
   }
 }
 
+// "NVIDIA H100 80GB HBM3", "AMD EPYC 9654, 2 cores"
+std::string hardware_name(at::Device device) {
+  if (device.is_cpu()) {
+    const Machine machine = this_machine();
+    return join(machine.cpu, ", ", machine.cores, " cores");
+  }
+  const std::string name = device_names()[1 + static_cast<size_t>(device.index())];
+  const size_t begin = name.find('(') + 1;
+  return name.substr(begin, name.rfind(')') - begin);
+}
+
+// Notes the origin as soon as the folder is this process's.
+class NotedProgress : public Progress {
+ public:
+  NotedProgress(const Recipe& recipe, std::string name, at::Device device)
+      : Progress(std::cerr, isatty(STDERR_FILENO) != 0, recipe.train.steps, std::move(name)),
+        folder_(recipe.train.out),
+        device_(device) {}
+
+  void on_start(int64_t first_step, int64_t parameters) override {
+    lra::write_origin(folder_, hardware_name(device_), command_line());
+    Progress::on_start(first_step, parameters);
+  }
+
+ private:
+  std::string folder_;
+  at::Device device_;
+};
+
 // Runs of one command, counted.
 struct Tally {
   int64_t done = 0, before = 0, taken = 0;
@@ -143,7 +136,7 @@ void run_one(const Recipe& recipe, const std::string& name, TrainControl control
       std::cerr << name << ": the warm-up of " << recipe.train.warmup_steps
                 << " steps does not end in " << recipe.train.steps << "; --shorten shortens both"
                 << std::endl;
-    Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, recipe.train.steps, name);
+    NotedProgress progress(recipe, name, control.device);
     control.observer = &progress;
     if (train(recipe, control) == Ending::kInterrupted)
       throw Interrupted(name + ": stopped and saved; the same command goes on");
@@ -161,11 +154,8 @@ void run_one(const Recipe& recipe, const std::string& name, TrainControl control
 
 void run(const LraRun& command) {
   keep_freed_memory();
-  const std::vector<Method> methods = chosen_methods(command.methods);
-  const std::vector<std::string> tasks =
-      command.tasks.empty()
-          ? std::vector<std::string>(std::begin(lra::kTasks), std::end(lra::kTasks))
-          : command.tasks;
+  const std::vector<lra::Method> methods = lra::chosen_methods(command.methods);
+  const std::vector<std::string> tasks = command.tasks.empty() ? lra::task_names() : command.tasks;
   TrainControl control;
   control.device = choose_device(command.device);
   control.resume = true;
@@ -174,7 +164,7 @@ void run(const LraRun& command) {
   // Seeds outermost: an interrupted suite has everything once before anything twice.
   for (const int64_t seed : command.seeds) {
     for (const std::string& task : tasks) {
-      for (const Method& method : methods) {
+      for (const lra::Method& method : methods) {
         const Recipe recipe = recipe_of(command, task, method, seed);
         run_one(recipe, join(task, " ", method.name, " seed ", seed), control, tally);
       }
@@ -220,14 +210,8 @@ void add_lra_command(CLI::App& app) {
   CLI::App* run_command = lra->add_subcommand("run", "Train and evaluate tasks x methods x seeds");
   run_command->add_option("--tasks", run_options->tasks, "default: all six")
       ->delimiter(',')
-      ->check(
-          CLI::IsMember(std::vector<std::string>(std::begin(lra::kTasks), std::end(lra::kTasks))));
-  run_command
-      ->add_option(
-          "--methods", run_options->methods,
-          "yoso_32, yoso_16, yoso_expected, yoso_conv_16, yoso_true_16 and every attention "
-          "kind of yoso info; default: all")
-      ->delimiter(',');
+      ->check(CLI::IsMember(lra::task_names()));
+  run_command->add_option("--methods", run_options->methods, lra::kMethodsHelp)->delimiter(',');
   run_command->add_option("--seeds", run_options->seeds, "one run each")
       ->delimiter(',')
       ->capture_default_str();

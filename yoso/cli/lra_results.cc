@@ -2,14 +2,17 @@
 #include "yoso/cli/lra_results.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <limits>
-#include <map>
 #include <set>
 
 #include "yoso/cli/chart.h"
+#include "yoso/cli/lra_published.h"
+#include "yoso/cli/tables.h"
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 
 namespace yoso::lra {
 namespace {
@@ -27,44 +30,127 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   return found;
 }
 
+// lra.json, empty texts where there is none.
+struct Origin {
+  std::string device, command;
+};
+
+Origin read_origin(const fs::path& run) {
+  const std::string path = (run / "lra.json").string();
+  if (!fs::exists(path)) return {};
+  try {
+    const auto origin = nlohmann::json::parse(read_text(path));
+    return {origin.at("device"), origin.at("command")};
+  } catch (const nlohmann::json::exception&) {
+    fail(path, ": is not what yoso lra run writes, expected an object with device and command");
+  }
+}
+
 // Evaluations fall on few steps: the median is of steps alone.
 double median_step(const RunLog& log) {
   std::vector<double> seconds;
-  for (size_t i = 1; i < log.steps.size(); ++i) {
-    const double took = log.steps[i].seconds - log.steps[i - 1].seconds;
-    if (std::isfinite(took)) seconds.push_back(took);
-  }
-  if (seconds.empty()) return kNaN;
-  const auto middle = seconds.begin() + std::ssize(seconds) / 2;
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle;
+  for (size_t i = 1; i < log.steps.size(); ++i)
+    seconds.push_back(log.steps[i].seconds - log.steps[i - 1].seconds);
+  return median(std::move(seconds));
 }
 
-Cell read_cell(const fs::path& folder) {
-  Cell cell;
-  cell.task = folder.parent_path().filename().string();
-  cell.method = folder.filename().string();
-  cell.seconds_per_1000_steps = cell.peak_mib = kNaN;
-  bool first = true;
-  for (const fs::path& run : folders_in(folder)) {
-    if (!fs::exists(run / "run.jsonl")) continue;
-    RunLog log = read_run_log(run);
-    const auto test = std::find_if(log.evaluations.rbegin(), log.evaluations.rend(),
-                                   [](const auto& e) { return e.split == "test"; });
-    if (test == log.evaluations.rend()) {
-      ++cell.unfinished;
-    } else {
-      cell.seeds.push_back(run.filename().string());
-      cell.accuracies.push_back(100 * test->accuracy);
-    }
-    for (const auto& step : log.steps) cell.peak_mib = std::fmax(cell.peak_mib, step.peak_mib);
-    if (!first) continue;
-    first = false;
-    cell.seconds_per_1000_steps = 1000 * median_step(log);
-    cell.curve = std::move(log);
-    cell.curve.name = cell.method;
+double median_wait(const RunLog& log) {
+  std::vector<double> seconds;
+  for (const RunLog::Step& step : log.steps) seconds.push_back(step.input_s);
+  return median(std::move(seconds));
+}
+
+// An evaluation on dev begins when its step is recorded, and is recorded when it ends.
+double median_examples_per_s(const RunLog& log) {
+  std::vector<double> rates;
+  for (const auto& evaluation : log.evaluations) {
+    if (evaluation.split != "dev") continue;
+    const auto step =
+        std::lower_bound(log.steps.begin(), log.steps.end(), evaluation.step,
+                         [](const RunLog::Step& s, double wanted) { return s.step < wanted; });
+    if (step == log.steps.end() || step->step != evaluation.step) continue;
+    rates.push_back(evaluation.examples / (evaluation.seconds - step->seconds));
   }
-  return cell;
+  return median(std::move(rates));
+}
+
+std::string day_of(const RunLog& log) {
+  double last = kNaN;
+  for (const auto& step : log.steps) last = std::fmax(last, step.time);
+  for (const auto& evaluation : log.evaluations) last = std::fmax(last, evaluation.time);
+  if (!std::isfinite(last)) return "";
+  using namespace std::chrono;
+  const year_month_day day{floor<days>(sys_seconds{seconds{static_cast<int64_t>(last)}})};
+  char text[32];
+  std::snprintf(text, sizeof text, "%04d-%02u-%02u", static_cast<int>(day.year()),
+                static_cast<unsigned>(day.month()), static_cast<unsigned>(day.day()));
+  return text;
+}
+
+// What runs of one cell have in common.
+std::string settings_of(Recipe recipe) {
+  recipe.task.data.clear();
+  recipe.train.seed = recipe.train.threads = recipe.train.checkpoint_every = 0;
+  recipe.train.out.clear();
+  return to_toml(recipe);
+}
+
+// What decides the time of a step beside the attention.
+std::string pace_of(const Cell& cell) {
+  Recipe recipe = cell.recipe;
+  recipe.task.data.clear();
+  recipe.model.encoder.attention = {.heads = recipe.model.encoder.attention.heads};
+  recipe.train = {};
+  recipe.train.batch_size = cell.recipe.train.batch_size;
+  recipe.train.accumulate = cell.recipe.train.accumulate;
+  recipe.train.length_window = cell.recipe.train.length_window;
+  recipe.train.threads = cell.recipe.train.threads;
+  recipe.train.mixed_precision = cell.recipe.train.mixed_precision;
+  return join(cell.task, "\n", cell.device, "\n", to_toml(recipe));
+}
+
+void add_run(const fs::path& run, std::vector<Cell>& cells) {
+  Cell cell;
+  cell.method = run.parent_path().filename().string();
+  cell.task = run.parent_path().parent_path().filename().string();
+  cell.recipe = read_recipe((run / "recipe.toml").string());
+  RunLog log = read_run_log(run);
+  auto place = std::find_if(cells.begin(), cells.end(), [&](const Cell& other) {
+    return other.task == cell.task && other.name() == cell.name();
+  });
+  if (place == cells.end()) {
+    Origin origin = read_origin(run);
+    cell.device = std::move(origin.device);
+    cell.command = std::move(origin.command);
+    cell.date = day_of(log);
+    cell.step_seconds = median_step(log);
+    cell.input_seconds = median_wait(log);
+    cell.attention_seconds = cell.peak_mib = kNaN;
+    cell.examples_per_s = median_examples_per_s(log);
+    for (const auto& step : log.steps) cell.peak_mib = std::fmax(cell.peak_mib, step.peak_mib);
+    cell.curve = log;
+    place = cells.insert(place, std::move(cell));
+  } else if (settings_of(place->recipe) != settings_of(cell.recipe)) {
+    fail((run / "recipe.toml").string(), ": is of other settings than seed ",
+         place->recipe.train.seed, ", expected the same, for a mean over both");
+  }
+  const auto test = std::find_if(log.evaluations.rbegin(), log.evaluations.rend(),
+                                 [](const auto& e) { return e.split == "test"; });
+  if (test == log.evaluations.rend()) {
+    ++place->unfinished;
+  } else {
+    place->seeds.push_back(run.filename().string());
+    place->accuracies.push_back(100 * test->accuracy);
+  }
+}
+
+void split_steps(std::vector<Cell>& cells) {
+  for (const Cell& none : cells) {
+    if (none.recipe.model.encoder.attention.kind != "none") continue;
+    for (Cell& cell : cells)
+      if (std::isnan(cell.attention_seconds) && pace_of(cell) == pace_of(none))
+        cell.attention_seconds = cell.step_seconds - none.step_seconds;
+  }
 }
 
 std::string fixed(double value) {
@@ -74,97 +160,136 @@ std::string fixed(double value) {
   return text;
 }
 
-// "39.12 ± 0.40 (3)", the number of runs in brackets; published ones as "[37.1]".
-std::string accuracy_text(const Cell* cell, const std::string& task, const std::string& method) {
-  std::string text = "not run";
-  if (cell != nullptr && cell->accuracies.empty()) text = "unfinished";
-  if (cell != nullptr && !cell->accuracies.empty()) {
-    text = fixed(cell->mean());
-    if (cell->accuracies.size() > 1) text += " ± " + fixed(cell->deviation());
-    text += join(" (", cell->accuracies.size(), ")");
-  }
-  if (const auto other = published(task, method)) text += join(" [", other->accuracy, "]");
+std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
+// "1/8: 4,375 steps"
+std::string share_text(const Cell& cell) {
+  return join("1/", format_number(cell.shortened()), ": ",
+              format_number(static_cast<double>(cell.steps())), " steps");
+}
+
+// "39.12 ± 0.40 (3)", the number of runs in brackets.
+std::string accuracy_text(const Cell& cell) {
+  std::string text = fixed(cell.mean());
+  if (cell.accuracies.empty()) text = "unfinished";
+  if (cell.accuracies.size() > 1) text += " ± " + fixed(cell.deviation());
+  if (!cell.accuracies.empty()) text += join(" (", cell.accuracies.size(), ")");
   return text;
 }
 
-using Rows = std::vector<std::vector<std::string>>;
+// The method without what differs within a row of the accuracies.
+std::string row_name(const Cell& cell) {
+  return cell.precision() == "float32" ? cell.method : cell.method + ", " + cell.precision();
+}
 
-// The tables of a report: first row and column are heads.
-struct Tables {
-  Rows accuracy, seconds, memory;
+// Full runs, partial ones under their share, published ones as "[37.1]".
+std::string accuracies_text(const std::vector<Cell>& cells, const std::string& task,
+                            const std::string& row, const std::string& method) {
+  std::string text;
+  for (const Cell& cell : cells) {
+    if (cell.task != task || row_name(cell) != row) continue;
+    if (!text.empty()) text += "; ";
+    if (cell.is_partial()) text += share_text(cell) + ": ";
+    text += accuracy_text(cell);
+  }
+  if (text.empty()) text = "not run";
+  const auto others = published(task, method);
+  return others.empty() ? text : join(text, " [", others.front().accuracy, "]");
+}
+
+TextTable accuracy_table(const std::vector<Cell>& cells) {
+  TextTable rows = {{"method"}};
+  std::set<std::pair<std::string, std::string>> names;
+  for (const Cell& cell : cells) names.insert({row_name(cell), cell.method});
+  for (const TaskSteps& task : kTasks) rows[0].push_back(task.name);
+  for (const auto& [row, method] : names) {
+    rows.push_back({row});
+    for (const TaskSteps& task : kTasks)
+      rows.back().push_back(accuracies_text(cells, task.name, row, method));
+  }
+  return rows;
+}
+
+TextTable runs_table(const std::vector<Cell>& cells) {
+  TextTable rows = {{"task", "method", "precision", "steps", "accuracy", "attention, s", "rest, s",
+                     "input, s", "examples/s", "peak MiB", "device", "date"}};
+  for (const Cell& cell : cells) {
+    const auto thousand = [](double seconds) { return format_number(1000 * seconds); };
+    rows.push_back(
+        {cell.task, cell.method, cell.precision(),
+         cell.is_partial() ? share_text(cell) : format_number(static_cast<double>(cell.steps())),
+         accuracy_text(cell), thousand(cell.attention_seconds), thousand(cell.rest_seconds()),
+         thousand(cell.input_seconds), format_number(cell.examples_per_s),
+         format_number(cell.peak_mib), or_dash(cell.device), or_dash(cell.date)});
+  }
+  return rows;
+}
+
+TextTable published_table() {
+  TextTable rows = {{"method"}};
+  for (int i = 0; i < kPublishedTasks; ++i) rows[0].push_back(kTasks[i].name);
+  rows[0].insert(rows[0].end(), {"average", "source"});
+  for (const PublishedRow& row : published_rows()) {
+    rows.push_back({std::string(row.method)});
+    for (const double accuracy : row.accuracies) rows.back().push_back(fixed(accuracy));
+    rows.back().insert(rows.back().end(), {fixed(row.average), row.source->name});
+  }
+  return rows;
+}
+
+std::string protocols() {
+  std::string text = "Protocols: ";
+  const Source* last = nullptr;
+  for (const PublishedRow& row : published_rows()) {
+    if (row.source != last)
+      text += join(last ? "; " : "", row.source->name, ": ", row.source->protocol);
+    last = row.source;
+  }
+  return text + ". Averages are the sources' own.";
+}
+
+std::string commands(const std::vector<Cell>& cells) {
+  std::set<std::string> all;
+  for (const Cell& cell : cells)
+    if (!cell.command.empty()) all.insert(cell.command);
+  return all.empty() ? "" : " Made by: " + listed(all) + ".";
+}
+
+struct Section {
+  const char* title;
+  TextTable rows;
+  std::string note;
 };
 
-Tables tables_of(const std::vector<Cell>& cells) {
-  std::map<std::pair<std::string, std::string>, const Cell*> by_name;
-  std::set<std::string> methods;
-  for (const Cell& cell : cells) {
-    by_name[{cell.task, cell.method}] = &cell;
-    methods.insert(cell.method);
-  }
-  std::vector<std::string> head = {"method"};
-  head.insert(head.end(), std::begin(kTasks), std::end(kTasks));
-  Tables tables{{head}, {head}, {head}};
-  for (const std::string& method : methods) {
-    for (Rows* rows : {&tables.accuracy, &tables.seconds, &tables.memory})
-      rows->push_back({method});
-    for (const std::string task : kTasks) {
-      const auto found = by_name.find({task, method});
-      const Cell* cell = found == by_name.end() ? nullptr : found->second;
-      tables.accuracy.back().push_back(accuracy_text(cell, task, method));
-      tables.seconds.back().push_back(format_number(cell ? cell->seconds_per_1000_steps : kNaN));
-      tables.memory.back().push_back(format_number(cell ? cell->peak_mib : kNaN));
-    }
-  }
-  return tables;
+std::vector<Section> sections(const std::vector<Cell>& cells) {
+  return {
+      {"Test accuracy, %", accuracy_table(cells),
+       "Mean over runs with different seeds, the deviation of a sample, the number of runs in "
+       "round brackets. Partial runs, of fewer steps than the protocol's, stand under their share: "
+       "1/K and the steps. In square brackets: published, by the first source below that has it. "
+       "Each run is judged on test with the weights that were best on dev."},
+      {"Speed and memory", runs_table(cells),
+       std::string() +
+           "Seconds are for 1,000 training steps, without evaluations: the median step of the "
+           "first "
+           "run. Input is what a step waits for its batch. Attention is what the step takes longer "
+           "than one of kind none in the same setting on the same device, rest all else. "
+           "Examples/s "
+           "are those of the median evaluation on dev. Memory is the GPU's, or the whole process's "
+           "where there is none. Runs that shared a device were slowed by each other." +
+           commands(cells)},
+      {"Published", published_table(), protocols()}};
 }
 
-constexpr const char* kAccuracyTitle = "Test accuracy, %";
-constexpr const char* kAccuracyNote =
-    "Mean over runs with different seeds, the deviation of a sample, the number of runs in round "
-    "brackets. In square brackets: published under the same protocol (two layers, 64 wide), from "
-    "Primal-Attention (NeurIPS 2023), table 3, and for bigbird from Skyformer (NeurIPS 2021), "
-    "table "
-    "1. Each run is judged on test with the weights that were best on dev.";
-constexpr const char* kSecondsTitle = "Seconds per 1,000 training steps";
-constexpr const char* kSecondsNote = "The median step of the first run, without evaluations.";
-constexpr const char* kMemoryTitle = "Peak memory, MiB";
-constexpr const char* kMemoryNote = "Of the GPU, or of the whole process where there is none.";
-
-std::string markdown_table(const Rows& rows) {
-  std::string text;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    text += "|";
-    for (const std::string& cell : rows[i]) text += " " + cell + " |";
-    text += "\n";
-    if (i > 0) continue;
-    text += "|";
-    for (size_t column = 0; column < rows[i].size(); ++column) text += column ? "---:|" : "---|";
-    text += "\n";
-  }
-  return text;
-}
-
-std::string html_table(const Rows& rows) {
-  std::string text = "<div class=\"wide\"><table>\n";
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const char* tag = i == 0 ? "th" : "td";
-    text += "<tr>";
-    for (const std::string& cell : rows[i])
-      text += join("<", tag, ">", escape_markup(cell), "</", tag, ">");
-    text += "</tr>\n";
-  }
-  return text + "</table></div>\n";
-}
-
-// A chart a task, of one series a method.
+// A chart a task, of one series a cell.
 template <class MakeSeries>
 std::vector<Chart> charts(const std::vector<Cell>& cells, const std::string& title, const Axis& x,
                           MakeSeries&& make_series) {
   std::vector<Chart> all;
-  for (const std::string task : kTasks) {
-    Chart chart{task + ": " + title, x, {"accuracy, %"}, {}};
+  for (const TaskSteps& task : kTasks) {
+    Chart chart{join(task.name, ": ", title), x, {"accuracy, %"}, {}};
     for (const Cell& cell : cells) {
-      if (cell.task != task) continue;
+      if (cell.task != task.name) continue;
       Series series = make_series(cell);
       if (!series.x.empty()) chart.series.push_back(std::move(series));
     }
@@ -175,30 +300,21 @@ std::vector<Chart> charts(const std::vector<Cell>& cells, const std::string& tit
 
 }  // namespace
 
-std::optional<Published> published(std::string_view task, std::string_view method) {
-  constexpr const char* kPrimal = "Primal-Attention (NeurIPS 2023), table 3";
-  constexpr const char* kSkyformer = "Skyformer (NeurIPS 2021), table 1";
-  struct Row {
-    std::string_view method;
-    double accuracies[5];  // in the order of kTasks
-    const char* source;
-  };
-  static constexpr Row kRows[] = {
-      {"softmax", {37.1, 65.0, 79.4, 38.2, 74.2}, kPrimal},
-      {"reformer", {19.1, 64.9, 78.6, 43.3, 69.4}, kPrimal},
-      {"performer", {18.8, 63.8, 78.6, 37.1, 69.9}, kPrimal},
-      {"linformer", {37.3, 55.9, 79.4, 37.8, 67.6}, kPrimal},
-      {"nystrom", {37.2, 65.5, 79.6, 41.6, 70.9}, kPrimal},
-      {"longformer", {37.2, 64.6, 81.0, 39.1, 73.0}, kPrimal},
-      {"yoso_expected", {37.3, 64.7, 81.2, 39.8, 72.9}, kPrimal},
-      {"bigbird", {39.25, 63.86, 80.28, 43.16, 68.72}, kSkyformer},
-  };
-  const auto place = std::find(std::begin(kTasks), std::end(kTasks), task) - std::begin(kTasks);
-  for (const Row& row : kRows) {
-    if (row.method == method && place < std::ssize(row.accuracies))
-      return Published{row.accuracies[place], row.source};
-  }
-  return std::nullopt;
+std::vector<std::string> task_names() {
+  std::vector<std::string> names;
+  for (const TaskSteps& task : kTasks) names.emplace_back(task.name);
+  return names;
+}
+
+void write_origin(const fs::path& run, const std::string& device, const std::string& command) {
+  std::string devices = read_origin(run).device;
+  if (!devices.ends_with(device)) devices += (devices.empty() ? "" : ", then ") + device;
+  FileWriter file((run / "lra.json").string());
+  // Bytes of the command line that are no UTF-8 are replaced.
+  file.write(nlohmann::json{{"device", devices}, {"command", command}}.dump(
+                 2, ' ', false, nlohmann::json::error_handler_t::replace) +
+             "\n");
+  file.commit();
 }
 
 double Cell::mean() const {
@@ -214,27 +330,41 @@ double Cell::deviation() const {
   return std::sqrt(squares / static_cast<double>(accuracies.size() - 1));
 }
 
+double Cell::rest_seconds() const { return step_seconds - attention_seconds - input_seconds; }
+
+double Cell::shortened() const {
+  for (const TaskSteps& known : kTasks)
+    if (task == known.name) return static_cast<double>(known.steps) / static_cast<double>(steps());
+  return 1;
+}
+
+std::string Cell::precision() const {
+  return recipe.train.mixed_precision == Precision::kBFloat16 ? "bfloat16" : "float32";
+}
+
+std::string Cell::name() const {
+  return is_partial() ? row_name(*this) + ", " + share_text(*this) : row_name(*this);
+}
+
 std::vector<Cell> read_results(const fs::path& folder) {
   std::vector<Cell> cells;
-  for (const std::string task : kTasks) {
-    for (const fs::path& method : folders_in(folder / task)) {
-      Cell cell = read_cell(method);
-      if (!cell.accuracies.empty() || cell.unfinished > 0) cells.push_back(std::move(cell));
-    }
+  for (const std::string& task : task_names()) {
+    for (const fs::path& method : folders_in(folder / task))
+      for (const fs::path& run : folders_in(method))
+        if (fs::exists(run / "run.jsonl")) add_run(run, cells);
   }
   if (cells.empty())
     fail(folder.string(), ": has no runs, expected what yoso lra run writes, TASK/METHOD/SEED");
+  split_steps(cells);
   return cells;
 }
 
 std::string markdown(const std::vector<Cell>& cells) {
-  const Tables tables = tables_of(cells);
-  const auto section = [](const char* title, const Rows& rows, const char* note) {
-    return join("### ", title, "\n\n", markdown_table(rows), "\n", note, "\n");
-  };
-  return section(kAccuracyTitle, tables.accuracy, kAccuracyNote) + "\n" +
-         section(kSecondsTitle, tables.seconds, kSecondsNote) + "\n" +
-         section(kMemoryTitle, tables.memory, kMemoryNote);
+  std::string text;
+  for (const Section& section : sections(cells))
+    text += join(text.empty() ? "" : "\n", "### ", section.title, "\n\n",
+                 markdown_table(section.rows), "\n", section.note, "\n");
+  return text;
 }
 
 nlohmann::json json(const std::vector<Cell>& cells) {
@@ -243,40 +373,44 @@ nlohmann::json json(const std::vector<Cell>& cells) {
   };
   auto all = nlohmann::json::array();
   for (const Cell& cell : cells) {
-    nlohmann::json item = {{"task", cell.task},
-                           {"method", cell.method},
-                           {"seeds", cell.seeds},
-                           {"accuracies", cell.accuracies},
-                           {"unfinished", cell.unfinished},
-                           {"mean", number(cell.mean())},
-                           {"deviation", number(cell.deviation())},
-                           {"seconds_per_1000_steps", number(cell.seconds_per_1000_steps)},
-                           {"peak_mib", number(cell.peak_mib)}};
-    if (const auto other = published(cell.task, cell.method))
-      item["published"] = {{"accuracy", other->accuracy}, {"source", other->source}};
-    all.push_back(std::move(item));
+    auto others = nlohmann::json::array();
+    for (const Published& other : published(cell.task, cell.method))
+      others.push_back({{"accuracy", other.accuracy},
+                        {"source", other.source->name},
+                        {"protocol", other.source->protocol}});
+    all.push_back({{"task", cell.task},
+                   {"method", cell.method},
+                   {"precision", cell.precision()},
+                   {"steps", cell.steps()},
+                   {"partial", cell.is_partial()},
+                   {"shortened", cell.shortened()},
+                   {"seeds", cell.seeds},
+                   {"accuracies", cell.accuracies},
+                   {"unfinished", cell.unfinished},
+                   {"mean", number(cell.mean())},
+                   {"deviation", number(cell.deviation())},
+                   {"seconds_per_1000_steps", number(1000 * cell.step_seconds)},
+                   {"attention_seconds", number(1000 * cell.attention_seconds)},
+                   {"rest_seconds", number(1000 * cell.rest_seconds())},
+                   {"input_seconds", number(1000 * cell.input_seconds)},
+                   {"examples_per_s", number(cell.examples_per_s)},
+                   {"peak_mib", number(cell.peak_mib)},
+                   {"device", cell.device},
+                   {"date", cell.date},
+                   {"command", cell.command},
+                   {"published", std::move(others)}});
   }
   return all;
 }
 
 std::string page(const std::vector<Cell>& cells, const std::string& machine) {
-  constexpr const char* kStyle =
-      ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;"
-      "margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;margin:1rem 0;"
-      "font-variant-numeric:tabular-nums}th,td{padding:.25rem .7rem;border-bottom:1px solid "
-      "#8888;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}"
-      ".wide{overflow-x:auto}svg{max-width:100%;height:auto}";
-  const Tables tables = tables_of(cells);
-  const auto section = [](const char* title, const Rows& rows, const char* note) {
-    return join("<h2>", title, "</h2>\n", html_table(rows), "<p>", escape_markup(note), "</p>\n");
-  };
   const auto speed = charts(cells, "accuracy against speed",
                             {"seconds per 1,000 steps", Scale::kLog}, [](const Cell& c) {
-                              if (c.accuracies.empty()) return Series{c.method, {}, {}};
-                              return Series{c.method, {c.seconds_per_1000_steps}, {c.mean()}};
+                              if (c.accuracies.empty()) return Series{c.name(), {}, {}};
+                              return Series{c.name(), {1000 * c.step_seconds}, {c.mean()}};
                             });
   const auto curves = charts(cells, "on dev", {"step"}, [](const Cell& c) {
-    Series series{c.method, {}, {}};
+    Series series{c.name(), {}, {}};
     for (const auto& e : c.curve.evaluations) {
       if (e.split != "dev") continue;
       series.x.push_back(e.step);
@@ -284,15 +418,15 @@ std::string page(const std::vector<Cell>& cells, const std::string& machine) {
     }
     return series;
   });
-  return join(
-      "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\n<meta "
-      "name=\"viewport\" content=\"width=device-width\">\n<title>Long Range "
-      "Arena</title>\n<style>",
-      kStyle, "</style></head>\n<body>\n<h1>Long Range Arena</h1>\n<p>", escape_markup(machine),
-      "</p>\n", section(kAccuracyTitle, tables.accuracy, kAccuracyNote),
-      speed.empty() ? "" : svg(speed), curves.empty() ? "" : svg(curves),
-      section(kSecondsTitle, tables.seconds, kSecondsNote),
-      section(kMemoryTitle, tables.memory, kMemoryNote), "</body>\n</html>\n");
+  std::vector<std::string> parts;
+  for (const Section& section : sections(cells))
+    parts.push_back(
+        join("<h2>", section.title, "</h2>\n", html_table(section.rows), paragraph(section.note)));
+  for (const auto& drawn : {speed, curves})
+    if (!drawn.empty()) parts.front() += svg(drawn);
+  std::string body = paragraph(machine);
+  for (const std::string& part : parts) body += part;
+  return html_page("Long Range Arena", "Long Range Arena", body);
 }
 
 }  // namespace yoso::lra

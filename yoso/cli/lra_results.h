@@ -1,46 +1,65 @@
-// Results of the Long Range Arena: what `yoso lra run` leaves, OUT/TASK/METHOD/SEED with a
-// run.jsonl each, gathered and beside the numbers that others published.
+// Results of the Long Range Arena: what `yoso lra run` leaves, OUT/TASK/METHOD/SEED with
+// recipe.toml, run.jsonl and lra.json each, gathered and beside the numbers that others published.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "yoso/cli/run_log.h"
+#include "yoso/train/recipe.h"
 
 namespace yoso::lra {
 
-inline constexpr const char* kTasks[] = {"listops", "text",         "retrieval",
-                                         "image",   "pathfinder32", "pathx"};
-
-// Test accuracy in percent under the protocol of the YOSO and Nystromformer papers (two layers, 64
-// wide), where somebody printed one that we have read.
-struct Published {
-  double accuracy;
-  const char* source;
+struct TaskSteps {
+  const char* name;
+  int64_t steps;  // of the protocol: of recipes/lra/NAME.toml
 };
-std::optional<Published> published(std::string_view task, std::string_view method);
+inline constexpr TaskSteps kTasks[] = {{"listops", 5000},       {"text", 20000},
+                                       {"retrieval", 30000},    {"image", 35000},
+                                       {"pathfinder32", 62400}, {"pathx", 20000}};
+std::vector<std::string> task_names();
 
-// All runs of a method on a task.
+// Adds to SEED/lra.json on what a run is made and by which command; a run that goes on elsewhere
+// names every device.
+void write_origin(const std::filesystem::path& run, const std::string& device,
+                  const std::string& command);
+
+// Runs of a method on a task that differ in the seed alone. All but the accuracies is of the first
+// run. Numbers are NaN, and texts "", where the runs do not tell.
 struct Cell {
   std::string task, method;
-  std::vector<std::string> seeds;     // of the runs that are finished
-  std::vector<double> accuracies;     // on test, of each of them, in percent
-  int64_t unfinished = 0;             // other runs
-  double seconds_per_1000_steps = 0;  // median step of the first run; NaN without steps
-  double peak_mib = 0;                // the most of all runs
-  RunLog curve;                       // of the first run
+  Recipe recipe;
+  std::vector<std::string> seeds;  // of the runs that are finished
+  std::vector<double> accuracies;  // on test, of each of them, in percent
+  int64_t unfinished = 0;          // other runs
 
+  std::string device, command;
+  std::string date;              // of the last record: "2026-11-25"
+  double step_seconds = 0;       // median step, without evaluations
+  double input_seconds = 0;      // of it, waiting for the batch
+  double attention_seconds = 0;  // of it, beyond a step of kind none in the same setting
+  double examples_per_s = 0;     // median evaluation on dev
+  double peak_mib = 0;
+  RunLog curve;
+
+  double rest_seconds() const;
   double mean() const;       // NaN without a finished run
   double deviation() const;  // of the sample; NaN with fewer than two
+
+  int64_t steps() const { return recipe.train.steps; }
+  double shortened() const;  // K: the protocol's steps by those of the run
+  bool is_partial() const { return shortened() > 1; }
+  std::string precision() const;  // "float32", "bfloat16"
+  std::string name() const;       // "yoso_32, bfloat16, 1/8: 625 steps"
 };
 
-// Throws Error when there is no run in the folder.
+// Runs of another number of steps or precision make another cell. Throws Error when there is no run
+// in the folder, for a file that is not what a run leaves, and for runs of a method on a task that
+// differ in other settings.
 std::vector<Cell> read_results(const std::filesystem::path& folder);
 
 std::string markdown(const std::vector<Cell>& cells);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 
 #include "yoso/cli/command_testing.h"
 #include "yoso/cli/commands.h"
@@ -25,7 +26,9 @@ std::string run(const std::string& arguments) {
 }
 
 TEST(Lra, EveryRecipeFitsItsTask) {
-  for (const std::string task : lra::kTasks) {
+  for (const auto& [name, steps] : lra::kTasks) {
+    const std::string task = name;
+    EXPECT_EQ(read_recipe(YOSO_RECIPES "/lra/" + task + ".toml").train.steps, steps);
     for (const std::string ending : {".toml", "_quick.toml"}) {
       const Recipe recipe = read_recipe(YOSO_RECIPES "/lra/" + task + ending);
       EXPECT_EQ(recipe.task.name, task);
@@ -68,7 +71,13 @@ TEST_F(LraRunTest, RunsMethodsAndSeedsOnceAndReportsThem) {
               testing::AllOf(HasSubstr("num_hashes = 16"), HasSubstr("seed = 3")));
   const auto cells = lra::read_results(out);
   ASSERT_EQ(cells.size(), 2);
-  for (const auto& cell : cells) EXPECT_EQ(cell.accuracies.size(), 2);
+  for (const auto& cell : cells) {
+    EXPECT_EQ(cell.accuracies.size(), 2);
+    EXPECT_EQ(cell.name(), cell.method + ", 1/2,500: 2 steps");
+    EXPECT_THAT(cell.device, testing::EndsWith(" cores"));
+    EXPECT_GT(cell.examples_per_s, 0);
+    EXPECT_TRUE(std::isfinite(cell.attention_seconds));
+  }
   EXPECT_THAT(run("report --runs " + out), StartsWith("### Test accuracy, %\n\n| method |"));
   run("report --runs " + out + " --html " + folder_ / "a.html" + " --json " + folder_ / "a.json");
   EXPECT_THAT(folder_.read("a.html"), StartsWith("<!doctype html>"));

@@ -7,6 +7,7 @@
 
 #include "yoso/cli/bench_results.h"
 #include "yoso/cli/chart.h"
+#include "yoso/cli/tables.h"
 #include "yoso/core/check.h"
 
 namespace yoso {
@@ -18,36 +19,6 @@ using Evaluation = RunLog::Evaluation;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // Points of a loss curve: neighbouring steps are averaged, single batches are noise.
 constexpr size_t kCurvePoints = 80;
-
-constexpr const char* kStyle = R"(
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;
-background:#fff;color:#1f2328}
-table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;border-bottom:1px solid #d9dee3;text-align:right;white-space:nowrap}
-th:first-child,td:first-child,td.text,th.text{text-align:left}
-.wide{overflow-x:auto}svg{max-width:100%;height:auto}code{word-break:break-all}
-@media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}th,td{border-color:#30363d}}
-)";
-
-class Table {
- public:
-  explicit Table(const std::vector<std::string>& heads) : text_("<div class=\"wide\"><table>\n") {
-    add(heads, "th");
-  }
-  void row(const std::vector<std::string>& cells) { add(cells, "td"); }
-  std::string finish() const { return text_ + "</table></div>\n"; }
-
- private:
-  void add(const std::vector<std::string>& cells, const char* tag) {
-    text_ += "<tr>";
-    for (const std::string& cell : cells)
-      text_ += join("<", tag, ">", escape_markup(cell), "</", tag, ">");
-    text_ += "</tr>\n";
-  }
-
-  std::string text_;
-};
 
 std::string percent(double share) {
   return std::isfinite(share) ? format_number(100 * share) + " %" : "-";
@@ -91,11 +62,8 @@ Chart loss_chart(const std::vector<RunLog>& runs, const char* x_label, double St
 
 double median(const std::vector<Step>& steps, double Step::*value) {
   std::vector<double> values;
-  for (const Step& step : steps)
-    if (std::isfinite(step.*value)) values.push_back(step.*value);
-  if (values.empty()) return kNaN;
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
+  for (const Step& step : steps) values.push_back(step.*value);
+  return yoso::median(std::move(values));
 }
 
 double highest(const std::vector<Step>& steps, double Step::*value) {
@@ -115,21 +83,21 @@ const Evaluation* best(const RunLog& run, const char* split) {
 }
 
 std::string runs_table(const std::vector<RunLog>& runs) {
-  Table table({"run", "best dev accuracy", "at step", "test accuracy", "steps", "seconds",
-               "tokens/s", "peak MiB", "loss at the end"});
+  TextTable table = {{"run", "best dev accuracy", "at step", "test accuracy", "steps", "seconds",
+                      "tokens/s", "peak MiB", "loss at the end"}};
   for (const RunLog& run : runs) {
     const Evaluation* dev = best(run, "dev");
     const Evaluation* test = best(run, "test");
     const Series loss = averaged(run, &Step::step, &Step::loss);
-    table.row({run.name, percent(dev ? dev->accuracy : kNaN), format_number(dev ? dev->step : kNaN),
-               percent(test ? test->accuracy : kNaN),
-               format_number(highest(run.steps, &Step::step)),
-               format_number(highest(run.steps, &Step::seconds)),
-               format_number(median(run.steps, &Step::tokens_per_s)),
-               format_number(highest(run.steps, &Step::peak_mib)),
-               format_number(loss.y.empty() ? kNaN : loss.y.back())});
+    table.push_back({run.name, percent(dev ? dev->accuracy : kNaN),
+                     format_number(dev ? dev->step : kNaN), percent(test ? test->accuracy : kNaN),
+                     format_number(highest(run.steps, &Step::step)),
+                     format_number(highest(run.steps, &Step::seconds)),
+                     format_number(median(run.steps, &Step::tokens_per_s)),
+                     format_number(highest(run.steps, &Step::peak_mib)),
+                     format_number(loss.y.empty() ? kNaN : loss.y.back())});
   }
-  return table.finish();
+  return html_table(table);
 }
 
 std::string text_of(const nlohmann::json& row, const char* key) {
@@ -146,35 +114,45 @@ std::string machine_line(const nlohmann::json& bench) {
               text_of(bench, "date"));
 }
 
+// Columns without a value in any row are left out.
 std::string results_table(const nlohmann::json& results) {
-  Table table({"kind", "tokens", "pass", "dtype", "input", "heads", "width", "hashes", "bits",
-               "threads", "median ms", "times faster than SDPA", "than the fastest SDPA",
-               "peak MiB", "relative error", "cosine"});
-  for (const nlohmann::json& row : results) {
-    std::vector<std::string> cells = {kind_of(row)};
-    for (const char* key :
-         {"tokens", "pass", "dtype", "input", "heads", "width", "hashes", "bits", "threads",
-          "median_ms", "times_faster_than_sdpa", "times_faster_than_fastest_sdpa", "peak_mib",
-          "relative_error", "cosine"})
-      cells.push_back(text_of(row, key));
-    table.row(cells);
+  constexpr std::pair<const char*, const char*> kColumns[] = {
+      {"part", "part"},
+      {"tokens", "tokens"},
+      {"pass", "pass"},
+      {"dtype", "dtype"},
+      {"input", "input"},
+      {"batch", "batch"},
+      {"heads", "heads"},
+      {"width", "width"},
+      {"hashes", "hashes"},
+      {"bits", "bits"},
+      {"threads", "threads"},
+      {"median ms", "median_ms"},
+      {"times faster than SDPA", "times_faster_than_sdpa"},
+      {"than the fastest SDPA", "times_faster_than_fastest_sdpa"},
+      {"times faster than softmax", "times_faster_than_softmax"},
+      {"peak MiB", "peak_mib"},
+      {"relative error", "relative_error"},
+      {"cosine", "cosine"},
+      {"left out", "left_out"}};
+  TextTable table = {{"kind"}};
+  for (const nlohmann::json& row : results) table.push_back({kind_of(row)});
+  for (const auto& [head, key] : kColumns) {
+    const auto has_value = [key = key](const nlohmann::json& row) {
+      return row.contains(key) && !row[key].is_null();
+    };
+    if (std::none_of(results.begin(), results.end(), has_value)) continue;
+    table[0].push_back(head);
+    for (size_t i = 0; i < results.size(); ++i) table[i + 1].push_back(text_of(results[i], key));
   }
-  return table.finish();
-}
-
-std::string paragraph(const std::string& text) {
-  return join("<p>", escape_markup(text), "</p>\n");
+  return html_table(table);
 }
 
 }  // namespace
 
 std::string report_page(const Report& report) {
-  std::string text = join(
-      "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width\">\n<title>YOSO "
-      "report</title>\n<style>",
-      kStyle, "</style></head>\n<body>\n<h1>YOSO attention</h1>\n",
-      paragraph(report.date + ", " + report.machine));
+  std::string text = paragraph(report.date + ", " + report.machine);
   if (!report.runs.empty()) {
     text += "<h2>Training</h2>\n" + runs_table(report.runs) +
             svg({accuracy_chart(report.runs, "step", &Evaluation::step),
@@ -187,16 +165,18 @@ std::string report_page(const Report& report) {
                 "steps.");
   }
   for (const nlohmann::json& bench : report.benches) {
-    text += "<h2>Attention</h2>\n" + paragraph(machine_line(bench)) + "<p><code>" +
-            escape_markup(text_of(bench, "command")) + "</code></p>\n" +
-            svg(bench_charts(bench["results"])) + results_table(bench["results"]) +
-            paragraph(
-                "Each time is the median of several runs. SDPA is torch's "
-                "scaled_dot_product_attention of the "
-                "same dtype, measured in the same process; the fastest SDPA is the faster of "
-                "float32 and bfloat16. A dash was not measured.");
+    text +=
+        "<h2>Attention</h2>\n" + paragraph(machine_line(bench)) + "<p><code>" +
+        escape_markup(text_of(bench, "command")) + "</code></p>\n" +
+        svg(bench_charts(bench["results"])) + results_table(bench["results"]) +
+        paragraph(
+            "Each time is the median of several runs. SDPA is torch's "
+            "scaled_dot_product_attention of the "
+            "same dtype, measured in the same process; the fastest SDPA is the faster of "
+            "float32 and bfloat16. Softmax is the attention kind, in the same part. A dash was not "
+            "measured.");
   }
-  return text + "</body>\n</html>\n";
+  return html_page("YOSO report", "YOSO attention", text);
 }
 
 std::string report_figure(const Report& report) {

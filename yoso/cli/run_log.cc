@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/cli/run_log.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -23,11 +24,12 @@ void add_line(const nlohmann::json& line, RunLog* log) {
   const double step = number(line, "step"), seconds = number(line, "seconds");
   if (line.contains("split")) {
     if (!line["split"].is_string()) fail("split is ", line["split"].dump(), ", expected a text");
-    log->evaluations.push_back(
-        {line["split"], step, seconds, number(line, "loss"), number(line, "accuracy")});
+    log->evaluations.push_back({line["split"], step, seconds, number(line, "loss"),
+                                number(line, "accuracy"), number(line, "examples"),
+                                number(line, "time")});
   } else if (std::isfinite(step) && line.contains("loss")) {
     log->steps.push_back({step, seconds, number(line, "loss"), number(line, "tokens_per_s"),
-                          number(line, "peak_mib")});
+                          number(line, "peak_mib"), number(line, "input_s"), number(line, "time")});
   }
 }
 
@@ -56,6 +58,14 @@ RunLog read_run_log(const std::filesystem::path& folder) {
     }
   }
   return log;
+}
+
+double median(std::vector<double> values) {
+  std::erase_if(values, [](double value) { return !std::isfinite(value); });
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
 }
 
 }  // namespace yoso

@@ -11,11 +11,11 @@ namespace yoso {
 struct RunLog {
   // Values that a line lacks are NaN.
   struct Step {
-    double step, seconds, loss, tokens_per_s, peak_mib;
+    double step, seconds, loss, tokens_per_s, peak_mib, input_s, time;
   };
   struct Evaluation {
     std::string split;  // train, dev, test
-    double step, seconds, loss, accuracy;
+    double step, seconds, loss, accuracy, examples, time;
   };
 
   std::string name;  // the last part of the folder's path
@@ -27,5 +27,8 @@ struct RunLog {
 // (yoso/train/run_recorder.h); lines of other kinds are left out, and so is a last line cut short,
 // as a kill leaves it. Throws Error with file and line for anything that is not a JSON object.
 RunLog read_run_log(const std::filesystem::path& folder);
+
+// Of the finite values; NaN without any.
+double median(std::vector<double> values);
 
 }  // namespace yoso
