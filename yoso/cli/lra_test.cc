@@ -106,6 +106,23 @@ TEST_F(LraRunTest, LeavesARunToTheProcessThatWorksOnIt) {
             folder_ / "runs" + ": 1 runs done, 0 were before, 1 are another process's\n");
 }
 
+TEST_F(LraRunTest, BadDataIsFoundBeforeTraining) {
+  const std::string test = folder_ / "listops/basic_test.tsv",
+                    good = folder_.read("listops/basic_test.tsv");
+  const auto refused = [&](const std::string& content, const std::string& expected) {
+    folder_.write("listops/basic_test.tsv", content);
+    EXPECT_THAT(
+        error_of([&] { run(command("--methods none")); }),
+        StartsWith("lra: 1 runs failed, the first: listops none seed 0: " + test + expected));
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "runs/listops/none/0/run.jsonl"));
+  };
+  refused(good.substr(0, good.size() - 4), ":5: ");  // the last of four after the heads
+  refused(good + "[SUM 1 2 ]\t3\n", ":6: word is '[SUM'");
+  std::filesystem::remove(test);
+  EXPECT_THAT(error_of([&] { run(command("--methods none")); }),
+              HasSubstr(test + ": cannot be opened: No such file or directory"));
+}
+
 TEST_F(LraRunTest, OneFailureDoesNotStopTheOthers) {
   EXPECT_THAT(error_of([&] {
                 run(command("--methods yoso_16,none --set model.attention.yoso.code_bits=99"));

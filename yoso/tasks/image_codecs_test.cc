@@ -34,6 +34,9 @@ TEST(ImageCodecs, SaysWhatIsNoImage) {
   EXPECT_EQ(message(""), "a: is empty, expected a PNG or JPEG image");
   EXPECT_THAT(message("text"), StartsWith("a: is no PNG image: "));
   EXPECT_THAT(message(png.substr(0, png.size() - 16)), StartsWith("a: PNG image is damaged: "));
+  std::string flipped = png;
+  flipped[png.size() - 13] ^= 1;  // of the checksum of the pixels: 12 bytes of IEND follow it
+  EXPECT_THAT(message(flipped), StartsWith("a: PNG image is damaged: "));
   EXPECT_THAT(message("\xff\xd8\xff nothing"), StartsWith("a: is no JPEG image: "));
   EXPECT_EQ(message(png), "no error");
 }
