@@ -17,7 +17,7 @@ std::vector<Method> all_methods() {
       {"yoso_16", {yoso + "num_hashes=16"}},
       {"yoso_expected", {yoso + "mode=expected"}},
       {"yoso_conv_16", {yoso + "num_hashes=16", "model.attention.conv_width=33"}},
-      {"yoso_true_16", {yoso + "num_hashes=16", yoso + "gradient=true"}},
+      {"yoso_true_16", {yoso + "num_hashes=16", yoso + "gradient=\"true\""}},
   };
   for (Method& method : methods) method.settings.push_back("model.attention.kind=yoso");
   for (const std::string& kind : nn::attention_kinds())

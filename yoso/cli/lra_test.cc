@@ -7,6 +7,7 @@
 
 #include "yoso/cli/command_testing.h"
 #include "yoso/cli/commands.h"
+#include "yoso/cli/lra_methods.h"
 #include "yoso/cli/lra_results.h"
 #include "yoso/core/file.h"
 #include "yoso/core/testing.h"
@@ -40,6 +41,17 @@ TEST(Lra, EveryRecipeFitsItsTask) {
       EXPECT_EQ(recipe.model.encoder.layers, 2);
       EXPECT_EQ(recipe.model.encoder.hidden, 64);
     }
+  }
+}
+
+TEST(Lra, EveryMethodFitsTheRecipes) {
+  for (const lra::Method& method : lra::chosen_methods({})) {
+    const Recipe recipe = read_recipe(YOSO_RECIPES "/lra/image.toml", method.settings);
+    const nn::AttentionConfig& attention = recipe.model.encoder.attention;
+    EXPECT_EQ(attention.kind, method.name.starts_with("yoso") ? "yoso" : method.name);
+    EXPECT_EQ(attention.yoso.gradient == Gradient::kTrue, method.name == "yoso_true_16");
+    EXPECT_EQ(attention.yoso.mode == Mode::kExpected, method.name == "yoso_expected");
+    EXPECT_EQ(attention.conv_width, method.name == "yoso_conv_16" ? 33 : 0);
   }
 }
 
