@@ -1,4 +1,4 @@
-// yoso bench: attention, growth, crossover.
+// yoso bench: attention, growth, crossover, methods.
 // SPDX-License-Identifier: Apache-2.0
 #include <ATen/Parallel.h>
 
@@ -8,9 +8,11 @@
 #include <memory>
 
 #include "yoso/cli/bench_grid.h"
+#include "yoso/cli/bench_methods.h"
 #include "yoso/cli/bench_results.h"
 #include "yoso/cli/commands.h"
 #include "yoso/cli/device.h"
+#include "yoso/cli/lra_methods.h"
 #include "yoso/core/check.h"
 #include "yoso/core/file.h"
 
@@ -31,9 +33,10 @@ CLI::Validator at_least(double low, const char* expected) {
 const CLI::Validator kPositive = at_least(std::numeric_limits<double>::min(), "more than 0");
 const CLI::Validator kNotNegative = at_least(0, "0 or more");
 
+template <class Grid>
 struct BenchOptions {
   CLI::App* command = nullptr;
-  BenchGrid grid;
+  Grid grid;
   std::string device = "cpu", out, chart;
   CLI::Option* dtype = nullptr;
 };
@@ -56,8 +59,9 @@ std::string text_of(const nlohmann::json& document) {
   return document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-nlohmann::json run(BenchOptions& options) {
-  BenchGrid& grid = options.grid;
+template <class Grid>
+nlohmann::json run(BenchOptions<Grid>& options) {
+  Grid& grid = options.grid;
   grid.device = choose_device(options.device);
   if (grid.device.is_cuda() && options.dtype->count() == 0) grid.dtypes = {"bfloat16"};
   const auto out = open(options.out), chart = open(options.chart);
@@ -81,11 +85,12 @@ CLI::Option* add_list(CLI::App& command, const char* name, std::vector<T>& value
 }
 
 // A subcommand with the options that all of them share; lists are separated by commas.
-std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, const char* help,
-                                             std::vector<int64_t> tokens) {
-  auto options = std::make_shared<BenchOptions>();
+template <class Grid>
+std::shared_ptr<BenchOptions<Grid>> add_subcommand(CLI::App& bench, const char* name,
+                                                   const char* help, std::vector<int64_t> tokens) {
+  auto options = std::make_shared<BenchOptions<Grid>>();
   CLI::App& command = *(options->command = bench.add_subcommand(name, help));
-  BenchGrid& grid = options->grid;
+  Grid& grid = options->grid;
   grid.threads = {at::get_num_threads()};
   grid.passes = kPasses;
   grid.tokens = std::move(tokens);
@@ -99,10 +104,6 @@ std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, 
   add_value(command, "--heads", grid.heads, "H")->check(kPositive);
   add_value(command, "--width", grid.width, "D, columns of a head")->check(CLI::Range(1, 256));
   add_value(command, "--batch", grid.batch, "B, sequences")->check(kPositive);
-  add_value(command, "--hashes", grid.hashes, "M, of sampled attention")->check(kPositive);
-  add_value(command, "--backward-hashes", grid.backward_hashes,
-            "of M, from which the gradients of queries and keys come; 0: all")
-      ->check(kNotNegative);
   add_value(command, "--repeat", effort.repeat, "runs of a case at least; the median counts")
       ->check(kPositive);
   add_value(command, "--min-time", effort.min_seconds, "seconds of a case at least")
@@ -118,7 +119,21 @@ std::shared_ptr<BenchOptions> add_subcommand(CLI::App& bench, const char* name, 
   return options;
 }
 
-void add_input(BenchOptions& options) {
+// Of sampled attention alone.
+std::shared_ptr<BenchOptions<BenchGrid>> add_sampled(CLI::App& bench, const char* name,
+                                                     const char* help,
+                                                     std::vector<int64_t> tokens) {
+  auto options = add_subcommand<BenchGrid>(bench, name, help, std::move(tokens));
+  CLI::App& command = *options->command;
+  BenchGrid& grid = options->grid;
+  add_value(command, "--hashes", grid.hashes, "M, of sampled attention")->check(kPositive);
+  add_value(command, "--backward-hashes", grid.backward_hashes,
+            "of M, from which the gradients of queries and keys come; 0: all")
+      ->check(kNotNegative);
+  return options;
+}
+
+void add_input(BenchOptions<BenchGrid>& options) {
   add_list(*options.command, "--input", options.grid.inputs,
            "queries and keys: independent, around 16 centres, all the same")
       ->check(CLI::IsMember({"iid", "clustered", "identical"}));
@@ -127,7 +142,7 @@ void add_input(BenchOptions& options) {
 }
 
 void add_attention(CLI::App& bench) {
-  const auto options = add_subcommand(
+  const auto options = add_sampled(
       bench, "attention",
       "Time, memory and error of attention by length, beside torch's SDPA in the same process",
       {256, 512, 1024, 2048, 4096, 8192});
@@ -151,7 +166,7 @@ void add_attention(CLI::App& bench) {
 }
 
 void add_growth(CLI::App& bench) {
-  const auto options = add_subcommand(
+  const auto options = add_sampled(
       bench, "growth", "How the time of sampled attention grows when the length doubles",
       {8192, 16384, 32768, 65536});
   BenchGrid& grid = options->grid;
@@ -183,13 +198,44 @@ void print_crossover(const nlohmann::json& results) {
 
 void add_crossover(CLI::App& bench) {
   const auto options =
-      add_subcommand(bench, "crossover",
-                     "Expected against sampled attention by length: the table that mode auto uses",
-                     {16, 32, 64, 128, 256, 512, 1024, 2048});
+      add_sampled(bench, "crossover",
+                  "Expected against sampled attention by length: the table that mode auto uses",
+                  {16, 32, 64, 128, 256, 512, 1024, 2048});
   options->grid.kinds = {"expected", "sampled"};
   options->grid.passes = {"forward+backward"};
   options->grid.peers = options->grid.error = false;
   options->command->callback([options] { print_crossover(run(*options)); });
+}
+
+void add_methods(CLI::App& bench) {
+  const auto options = add_subcommand<MethodsGrid>(
+      bench, "methods",
+      "Time and memory of every way to attend by length: one attention layer, and an encoder",
+      {256, 512, 1024, 2048, 4096, 8192, 16384, 32768});
+  MethodsGrid& grid = options->grid;
+  grid.heads = 4;
+  options->dtype->check(CLI::IsMember({"float32", "bfloat16"}));
+  add_list(*options->command, "--methods", grid.methods, lra::kMethodsHelp);
+  add_list(*options->command, "--parts", grid.parts, "what is timed, each alone")
+      ->check(CLI::IsMember({"layer", "encoder"}));
+  add_value(*options->command, "--skip-slower-than", grid.skip_slower_than,
+            "name a method instead of timing it where one run takes more seconds")
+      ->check(kPositive);
+  add_value(*options->command, "--max-memory", grid.max_mib,
+            "MiB, likewise; 0: what the system can give")
+      ->check(kNotNegative);
+  options->command
+      ->add_option("--set", grid.settings,
+                   "KEY=VALUE, changes a key of [model] in a recipe: model.layers=2, "
+                   "model.attention.yoso.code_bits=9")
+      ->allow_extra_args(false);
+  options->command->footer(
+      "Examples:\n"
+      "  yoso bench methods --tokens 256,1024,4096 --threads 2 --out methods.json\n"
+      "  yoso bench methods --device cuda --tokens-total 32768 --parts layer --chart methods.svg\n"
+      "The encoder is that of the paper's efficiency study: 6 layers that share their weights.\n"
+      "yoso report --bench methods.json --out methods.html draws it.");
+  options->command->callback([options] { run(*options); });
 }
 
 }  // namespace
@@ -200,6 +246,7 @@ void add_bench_command(CLI::App& app) {
   add_attention(*bench);
   add_growth(*bench);
   add_crossover(*bench);
+  add_methods(*bench);
 }
 
 }  // namespace yoso

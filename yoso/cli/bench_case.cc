@@ -33,14 +33,14 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 // Time on the GPU between two events around the run. The processor queues the run while the GPU
 // overwrites its L2 cache, so what is timed is not the queueing, unless that takes longer.
-double seconds_on_gpu(const BenchCase& c, const BenchInputs& inputs) {
+double seconds_on_gpu(const std::function<void()>& run, at::Device device) {
   constexpr int64_t kMoreThanL2 = int64_t{256} << 20;
-  at::empty({kMoreThanL2}, at::TensorOptions(c.device).dtype(at::kByte)).zero_();
-  const c10::Stream stream = at::accelerator::getCurrentStream(c.device.index());
-  c10::Event begin(c.device.type(), c10::EventFlag::BACKEND_DEFAULT);
-  c10::Event end(c.device.type(), c10::EventFlag::BACKEND_DEFAULT);
+  at::empty({kMoreThanL2}, at::TensorOptions(device).dtype(at::kByte)).zero_();
+  const c10::Stream stream = at::accelerator::getCurrentStream(device.index());
+  c10::Event begin(device.type(), c10::EventFlag::BACKEND_DEFAULT);
+  c10::Event end(device.type(), c10::EventFlag::BACKEND_DEFAULT);
   begin.record(stream);
-  run_once(c, inputs);
+  run();
   end.record(stream);
   end.synchronize();
   return begin.elapsedTime(end) / 1000;
@@ -65,13 +65,6 @@ class Memory {
   at::Device device_;
   double before_mib_;
 };
-
-at::ScalarType scalar_type(const std::string& dtype) {
-  if (dtype == "float32") return at::kFloat;
-  if (dtype == "bfloat16") return at::kBFloat16;
-  if (dtype == "float16") return at::kHalf;
-  fail("bench: dtype is '", dtype, "', expected float32, bfloat16 or float16");
-}
 
 // As long as it lives SDPA has only the backend that `kind` names, if it names one.
 class SdpaBackend {
@@ -120,6 +113,13 @@ at::Tensor expectation_on_gpu(const YosoInputs& in, double code_bits) {
 }
 
 }  // namespace
+
+at::ScalarType scalar_type(const std::string& dtype) {
+  if (dtype == "float32") return at::kFloat;
+  if (dtype == "bfloat16") return at::kBFloat16;
+  if (dtype == "float16") return at::kHalf;
+  fail("bench: dtype is '", dtype, "', expected float32, bfloat16 or float16");
+}
 
 BenchInputs make_inputs(const BenchCase& c) {
   const auto options = at::TensorOptions(c.device).dtype(at::kFloat);
@@ -173,20 +173,21 @@ void run_once(const BenchCase& c, const BenchInputs& inputs) {
   torch::autograd::grad({out}, {query, key, value}, {inputs.out_grad});
 }
 
-Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effort) {
-  at::set_num_threads(static_cast<int>(c.threads));
-  const bool on_gpu = c.device.is_cuda();
+Times measure(const std::function<void()>& run, at::Device device, int64_t threads,
+              const Effort& effort) {
+  at::set_num_threads(static_cast<int>(threads));
+  const bool on_gpu = device.is_cuda();
   const auto timed_run = [&] {
-    if (on_gpu) return seconds_on_gpu(c, inputs);
+    if (on_gpu) return seconds_on_gpu(run, device);
     const auto start = std::chrono::steady_clock::now();
-    run_once(c, inputs);
+    run();
     return seconds_since(start);
   };
   Times times;
   if (!on_gpu) start_peak();
-  const Memory memory(c.device);
+  const Memory memory(device);
   double warm_up = 0;
-  on_gpu ? run_once(c, inputs) : void(warm_up = timed_run());
+  on_gpu ? run() : void(warm_up = timed_run());
   times.peak_total_mib = memory.peak_mib();
   times.peak_mib = std::max(0.0, times.peak_total_mib - memory.before_mib());
   if (on_gpu) warm_up = timed_run();  // the run before it has loaded the kernels
@@ -210,6 +211,10 @@ Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effor
   times.max_ms = 1000 * seconds.back();
   times.runs = static_cast<int64_t>(seconds.size());
   return times;
+}
+
+Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effort) {
+  return measure([&] { run_once(c, inputs); }, c.device, c.threads, effort);
 }
 
 Accuracy accuracy(const BenchCase& c, const BenchInputs& inputs) {

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "yoso/torch/options.h"
@@ -60,11 +61,15 @@ struct Times {
   double peak_total_mib = 0;  // of the process
 };
 
-// Warms up with one run, which also measures the memory. A warm-up that takes longer than
-// a tenth of max_seconds counts as a run: nothing is cold for that long. On a GPU memory is what
-// torch's allocator gave out, time is between two events of the stream, and before each run the
-// L2 cache is overwritten.
+// Times of whatever `run` does; on a GPU it queues. Warms up with one run, which also measures the
+// memory. A warm-up that takes longer than a tenth of max_seconds counts as a run: nothing is cold
+// for that long. On a GPU memory is what torch's allocator gave out, time is between two events of
+// the stream, and before each run the L2 cache is overwritten.
+Times measure(const std::function<void()>& run, at::Device device, int64_t threads,
+              const Effort& effort);
 Times measure(const BenchCase& c, const BenchInputs& inputs, const Effort& effort);
+
+at::ScalarType scalar_type(const std::string& dtype);  // float32, bfloat16, float16
 
 struct Accuracy {
   double relative_error;  // Frobenius norm of the difference over that of the expectation

@@ -29,7 +29,6 @@ using Json = nlohmann::json;
 constexpr int64_t kProbeTokens = 2048;
 // The error takes copies of keys and values in double: not of more rows than this.
 constexpr int64_t kErrorRows = int64_t{1} << 22;
-constexpr double kAnnounceSeconds = 5;  // runs longer than this are announced
 
 // T for a length: a number, or "log2" for log2 N rounded up.
 std::pair<int64_t, std::string> code_bits(const std::string& rule, int64_t tokens) {
@@ -89,8 +88,7 @@ class GridRun {
     BenchCase c;
     c.dtype = dtype, c.input = input, c.pass = pass;
     c.tokens = tokens, c.heads = grid_.heads, c.width = grid_.width;
-    c.batch =
-        grid_.tokens_total == 0 ? grid_.batch : std::max<int64_t>(1, grid_.tokens_total / tokens);
+    c.batch = grid_.batch_of(tokens);
     c.hashes = grid_.hashes, c.backward_hashes = grid_.backward_hashes, c.threads = threads,
     c.device = grid_.device;
     std::tie(c.bits, c.bits_rule) = code_bits(rule, tokens);
@@ -237,14 +235,14 @@ class GridRun {
                 {"extra_bytes_per_row", number_or_null(extra_bytes_per_row(c, times))},
                 {"relative_error", error ? number_or_null(error->relative_error) : Json(nullptr)},
                 {"cosine", error ? number_or_null(error->cosine) : Json(nullptr)}};
-    print_row(row);
+    table_.print(row);
     results_.push_back(std::move(row));
   }
 
   // Columns that are the same in every row stand above the table instead.
   void print_heads() {
     const auto add = [&](bool shown, const char* head, int width, const char* key) {
-      if (shown) columns_.push_back({head, width, key});
+      if (shown) table_.add_column(head, width, key);
     };
     const auto several = [](const auto& list) { return list.size() > 1; };
     out_ << "heads " << grid_.heads << ", width " << grid_.width << ", M = " << grid_.hashes;
@@ -278,27 +276,9 @@ class GridRun {
     add(true, "peak MiB", 9, "peak_mib");
     add(grid_.error, "rel. error", 11, "relative_error");
     add(grid_.error, "cosine", 8, "cosine");
-    out_ << std::left << std::setw(9) << "kind" << std::right;
-    for (const Column& column : columns_) out_ << std::setw(column.width) << column.head;
-    out_ << std::endl;
+    table_.print_heads();
   }
 
-  void print_row(const Json& row) {
-    out_ << std::left << std::setw(9) << kind_of(row) << std::right;
-    for (const Column& column : columns_) {
-      const Json& cell = row[column.key];
-      out_ << std::setw(column.width)
-           << (cell.is_string() ? cell.get<std::string>()
-                                : format_number(number_of(row, column.key)));
-    }
-    out_ << (row["skipped"] ? "  left out" : "") << std::endl;
-  }
-
-  struct Column {
-    const char* head;
-    int width;
-    const char* key;
-  };
   struct Length {
     int64_t tokens;
     double ms;
@@ -308,7 +288,7 @@ class GridRun {
   std::ostream& out_;
   std::ostream& log_;
   Json results_ = Json::array();
-  std::vector<Column> columns_;
+  BenchTable table_{out_, 9};
   std::set<std::string> checked_;
   std::map<std::string, std::optional<Times>> peers_;
   std::map<std::string, Length> measured_;  // last of a series, to tell how long the next takes
@@ -320,6 +300,30 @@ class GridRun {
 
 Json run_grid(const BenchGrid& grid, std::ostream& out, std::ostream& log) {
   return GridRun(grid, out, log).run();
+}
+
+void BenchTable::add_column(const char* head, int width, const char* key) {
+  columns_.push_back({head, width, key});
+}
+
+void BenchTable::print_heads() {
+  out_ << std::left << std::setw(kind_width_) << "kind" << std::right;
+  for (const Column& column : columns_) out_ << std::setw(column.width) << column.head;
+  out_ << std::endl;
+}
+
+void BenchTable::print(const Json& row) {
+  out_ << std::left << std::setw(kind_width_) << kind_of(row) << std::right;
+  for (const Column& column : columns_) {
+    const Json& cell = row[column.key];
+    out_ << std::setw(column.width)
+         << (cell.is_string() ? cell.get<std::string>()
+                              : format_number(number_of(row, column.key)));
+  }
+  if (row["skipped"]) out_ << "  left out";
+  if (row.contains("left_out") && row["left_out"].is_string())
+    out_ << ": " << row["left_out"].get<std::string>();
+  out_ << std::endl;
 }
 
 Json bench_document(const std::string& subcommand, const std::string& device, const Json& results) {

@@ -17,7 +17,7 @@ using Json = nlohmann::json;
 
 constexpr const char* kTexts[] = {"kind", "device", "dtype", "pass"};
 constexpr const char* kCounts[] = {"tokens", "heads", "width", "threads"};
-constexpr const char* kMeasures[] = {"median_ms", "times_faster_than_sdpa", "peak_mib"};
+constexpr const char* kMeasures[] = {"median_ms", "peak_mib"};
 
 void check_row(const std::string& place, const Json& row) {
   if (!row.is_object()) fail(place, " is ", row.type_name(), ", expected an object");
@@ -35,6 +35,9 @@ void check_row(const std::string& place, const Json& row) {
   for (const char* key : kMeasures)
     check(
         key, [](const Json& v) { return v.is_number() || v.is_null(); }, "a number or null");
+  if (row.contains("part"))
+    check(
+        "part", [](const Json& v) { return v.is_string(); }, "a text");
   check(
       "mode", [](const Json& v) { return v.is_string() || v.is_null(); }, "a text or null");
 }
@@ -113,7 +116,10 @@ std::string kind_of(const Json& row) {
   return mode != row.end() && mode->is_string() ? *mode : row["kind"];
 }
 
-std::vector<Chart> bench_charts(const Json& results) {
+namespace {
+
+// Of rows of one part.
+std::vector<Chart> part_charts(const Json& results) {
   double threads = 0;
   for (const Json& row : results) threads = std::max(threads, number_of(row, "threads"));
   Json shown = Json::array();
@@ -155,6 +161,21 @@ std::vector<Chart> bench_charts(const Json& results) {
                 {"relative error (Frobenius)", Scale::kLog}, "relative_error")};
   std::erase_if(charts, [](const Chart& chart) { return !has_points(chart); });
   return charts;
+}
+
+}  // namespace
+
+std::vector<Chart> bench_charts(const Json& results) {
+  std::map<std::string, Json> parts;
+  for (const Json& row : results) parts[row.value("part", "")].push_back(row);
+  std::vector<Chart> all;
+  for (const auto& [part, rows] : parts) {
+    for (Chart& chart : part_charts(rows)) {
+      if (!part.empty()) chart.title = part + ": " + chart.title;
+      all.push_back(std::move(chart));
+    }
+  }
+  return all;
 }
 
 }  // namespace yoso

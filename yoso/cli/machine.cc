@@ -27,9 +27,9 @@ std::string field(const char* path, const std::string& key) {
   return "";
 }
 
-// A line "VmHWM:   1234 kB" of the process status; 0 where there is none.
-double status_mib(const char* key) {
-  const std::string text = field("/proc/self/status", key);
+// A line "VmHWM:   1234 kB" of the system's files; 0 where there is none.
+double line_mib(const char* path, const char* key) {
+  const std::string text = field(path, key);
   return text.empty() ? 0 : std::stod(text) / 1024;
 }
 
@@ -68,10 +68,12 @@ std::string command_line() {
   return line;
 }
 
-double resident_mib() { return status_mib("VmRSS"); }
+double resident_mib() { return line_mib("/proc/self/status", "VmRSS"); }
+
+double available_mib() { return line_mib("/proc/meminfo", "MemAvailable"); }
 
 double peak_mib() {
-  if (const double peak = status_mib("VmHWM"); peak > 0) return peak;
+  if (const double peak = line_mib("/proc/self/status", "VmHWM"); peak > 0) return peak;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024;

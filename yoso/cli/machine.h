@@ -23,6 +23,8 @@ std::string command_line();
 // Resident memory of the process in MiB, now and at its highest since start_peak().
 double resident_mib();
 double peak_mib();
+// What the system could give beside, in MiB.
+double available_mib();
 // Begins a new peak at what is resident now, after giving freed memory back to the system. False
 // where the system cannot do that: then peak_mib() counts from the start of the process.
 bool start_peak();
