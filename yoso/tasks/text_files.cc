@@ -127,6 +127,12 @@ Examples read_documents(const fs::path& path, const std::vector<std::string>& cl
     examples.add({reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                  place - classes.begin());
   });
+  if (!fs::is_directory(path)) return examples;
+  for (const std::string& name : classes) {
+    const fs::path folder = path / name;
+    if (sorted_files(folder, {".txt"}).empty())
+      fail(folder.string(), ": has no .txt files, expected documents of the class");
+  }
   return examples;
 }
 

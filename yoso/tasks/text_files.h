@@ -34,7 +34,8 @@ std::filesystem::path find_documents(const std::filesystem::path& folder, const 
 std::vector<std::string> read_classes(const std::filesystem::path& path);
 
 // The documents in it, each cut after max_length bytes; the label is the place in `classes`. A tree
-// is read in the order of class and file names. Throws Error on a label that is no class.
+// is read in the order of class and file names. Throws Error on a label that is no class, and for a
+// tree without documents of a class: it is not unpacked whole.
 Examples read_documents(const std::filesystem::path& path, const std::vector<std::string>& classes,
                         int64_t max_length);
 

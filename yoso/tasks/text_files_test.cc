@@ -137,6 +137,20 @@ TEST(TextFiles, RefusesALabelThatIsNoClass) {
             folder / "test/c/1.txt" + ": label is 'c', expected one of the classes: a, b");
 }
 
+TEST(TextFiles, ATreeThatIsHalfUnpackedIsRefused) {
+  const TestFolder folder;
+  folder.write("test/pos/1.txt", "x");
+  const auto message = [&] {
+    return error_of([&] { read_documents(folder.path() / "test", {"neg", "pos"}, 9); });
+  };
+  EXPECT_EQ(message(), folder / "test/neg" + ": cannot be read: No such file or directory");
+  std::filesystem::create_directories(folder / "test/neg");
+  EXPECT_EQ(message(),
+            folder / "test/neg" + ": has no .txt files, expected documents of the class");
+  folder.write("test/neg/1.txt", "y");
+  EXPECT_EQ(message(), "no error");
+}
+
 TEST(TextFiles, RefusesAClassThatIsNotUtf8) {
   const TestFolder folder;
   folder.write("train.tsv", "gr\xc3\xbcn\tx\nrot\ty\n");
