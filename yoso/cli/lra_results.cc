@@ -144,12 +144,17 @@ void add_run(const fs::path& run, std::vector<Cell>& cells) {
   }
 }
 
+bool is_none(const Cell& cell) { return cell.recipe.model.encoder.attention.kind == "none"; }
+
+// By the longest run of kind none at the same pace.
 void split_steps(std::vector<Cell>& cells) {
-  for (const Cell& none : cells) {
-    if (none.recipe.model.encoder.attention.kind != "none") continue;
-    for (Cell& cell : cells)
-      if (std::isnan(cell.attention_seconds) && pace_of(cell) == pace_of(none))
-        cell.attention_seconds = cell.step_seconds - none.step_seconds;
+  for (Cell& cell : cells) {
+    const Cell* longest = is_none(cell) ? &cell : nullptr;
+    for (const Cell& other : cells) {
+      if (is_none(cell) || !is_none(other) || pace_of(cell) != pace_of(other)) continue;
+      if (longest == nullptr || other.steps() > longest->steps()) longest = &other;
+    }
+    if (longest != nullptr) cell.attention_seconds = cell.step_seconds - longest->step_seconds;
   }
 }
 
@@ -252,7 +257,9 @@ std::string commands(const std::vector<Cell>& cells) {
   std::set<std::string> all;
   for (const Cell& cell : cells)
     if (!cell.command.empty()) all.insert(cell.command);
-  return all.empty() ? "" : " Made by: " + listed(all) + ".";
+  std::string text;
+  for (const std::string& command : all) text += (text.empty() ? " Made by: " : "; ") + command;
+  return text;
 }
 
 struct Section {

@@ -141,6 +141,10 @@ TEST(LraResults, AStepIsSplitByOneWithoutAttention) {
   };
   EXPECT_EQ(same().attention_seconds, 0.5);
   EXPECT_EQ(same().rest_seconds(), 1.25);
+  EXPECT_EQ(read_results(folder.path())[0].attention_seconds, 0);  // of none itself
+  write_run(folder, "image/none/1", "none", "steps = 3500", log(0.2, 1));
+  EXPECT_EQ(read_results(folder.path())[2].attention_seconds, 1);  // the longer run counts
+  std::filesystem::remove_all(folder / "image/none/1");
   EXPECT_THAT(markdown(read_results(folder.path())),
               HasSubstr("38.00 ± 0.71 (2) | 500 | 1,250 | 250 | 5 | 105 | - | 2026-11-25 |"));
   write_origin(folder.path() / "image/softmax/0", "A GPU", "yoso lra run");
@@ -158,7 +162,7 @@ TEST(LraResults, NamesEveryDeviceAndTheCommand) {
   const auto cells = read_results(folder.path());
   EXPECT_EQ(cells[0].device, "A GPU, then a <CPU>");
   EXPECT_THAT(markdown(cells), HasSubstr("| A GPU, then a <CPU> | 2026-11-25 |"));
-  EXPECT_THAT(markdown(cells), HasSubstr("Made by: yoso lra run --seeds 0."));
+  EXPECT_THAT(markdown(cells), HasSubstr("Made by: yoso lra run --seeds 0\n"));
   EXPECT_EQ(json(cells)[0]["device"], "A GPU, then a <CPU>");
   folder.write("image/softmax/0/lra.json", "{\"device\": 1}");
   EXPECT_EQ(error_of([&] { read_results(folder.path()); }),
