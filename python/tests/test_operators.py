@@ -133,14 +133,3 @@ def test_gradients_that_do_not_exist_are_refused_by_name(device):
     grads = ops.bucket_attention_grad(*codes, query, key, None, None, value, torch.ones_like(out), 3)
     with pytest.raises(NotImplementedError, match="double backward is not supported"):
         grads[0].sum().backward()
-
-
-def test_operators_name_what_is_wrong():
-    x = torch.randn(1, 2, 3, 4)
-    with pytest.raises(RuntimeError, match="hash: code_bits is 17, expected 1 to 16"):
-        yoso.hash(x, seed=1, code_bits=17)
-    with pytest.raises(RuntimeError, match="projection_heads is 3, expected a divisor of the 2"):
-        yoso.hash(x, seed=1, projection_heads=3)
-    codes = yoso.hash(x, seed=1)
-    with pytest.raises(RuntimeError, match="bucket_attention: values is of type Int"):
-        yoso.bucket_attention(codes, codes, x.int())

@@ -93,7 +93,7 @@ def test_groups_have_hashes_of_their_own():
     [
         (500, False, 1, "hashtable_capacity is 500, expected a power of two from 2 to 65536"),
         (2**17, False, 1, "hashtable_capacity is 131072, expected"),
-        (512, True, 1, "use_cuda is True with tensors on cpu, expected False"),
+        (512, True, 1, "use_cuda is True with query_mask on cpu, expected False"),
         (512, False, 2, r"version is 2, expected one of \(1,\)"),
     ],
 )
@@ -104,6 +104,20 @@ def test_refuses(capacity, use_cuda, version, message):
         lsh_cumulation(
             query_mask, query_codes, key_mask, key_codes, value, capacity, use_cuda, version
         )
+
+
+def test_refuses_what_is_no_tensor_of_codes():
+    (query_mask, key_mask), (query_codes, key_codes) = masks(), codes(8)
+    sides = dict(query_mask=query_mask, query_hash_code=query_codes, key_mask=key_mask)
+    sides.update(key_hash_code=key_codes, value=whole_numbers(GROUPS, KEYS, WIDTH))
+    for wrong, message in (
+        (dict(key_mask=[1]), "lsh_cumulation: key_mask is a list, expected a tensor"),
+        (dict(value=None), "lsh_cumulation: value is a NoneType, expected a tensor"),
+        (dict(query_hash_code=query_codes.float()),
+         "lsh_cumulation: query_hash_code is torch.float32, expected torch.int32"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=message):
+            lsh_cumulation(**(sides | wrong), hashtable_capacity=256, use_cuda=False, version=1)
 
 
 def test_codes_beyond_the_capacity_stay_inside_the_tables():

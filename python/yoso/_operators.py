@@ -52,6 +52,13 @@ def _may_sample(mode: str, code_bits: float) -> bool:
     return mode != "expected" and code_bits in range(1, 17)
 
 
+# Kernels check this themselves; a tensor without data, beside real ones, gets only here.
+def _check_devices(where: str, like: Tensor, **others: _OptionalTensor) -> None:
+    for name, x in others.items():
+        if x is not None and x.device != like.device:
+            raise RuntimeError(f"{where}: {name} is on {x.device}, expected {like.device}")
+
+
 @torch.library.register_fake("yoso::hash")
 def _(
     x: Tensor,
@@ -81,6 +88,14 @@ def _(
     key_offsets: _OptionalTensor = None,
     dtype: Optional[torch.dtype] = None,
 ) -> Tensor:
+    _check_devices(
+        "bucket_attention",
+        query_codes,
+        key_codes=key_codes,
+        values=values,
+        query_mask=query_mask,
+        key_mask=key_mask,
+    )
     return _rows_like(query_codes, values.shape[-1], dtype or values.dtype)
 
 
@@ -151,6 +166,9 @@ def _(
     backward_hashes: Optional[int],
     heads_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check_devices(
+        "yoso_attention", query, key=key, value=value, query_mask=query_mask, key_mask=key_mask
+    )
     if heads_first:
         query, key = query.transpose(-3, -2), key.transpose(-3, -2)
     out = query.new_empty(*query.shape[:-1], value.shape[-1])

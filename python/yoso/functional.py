@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from yoso import _operators
+from yoso._checks import both_sides, check_seed, check_tensors
 
 Mode = Literal["auto", "sampled", "expected"]
 Gradient = Literal["surrogate", "true"]
@@ -101,18 +102,21 @@ def attention(
             "yoso.attention: is_causal is True, expected False: each query sees all keys; use "
             "torch.nn.functional.scaled_dot_product_attention for causal attention"
         )
+    check_tensors("yoso.attention", ("query", query), ("key", key), ("value", value))
     if forward_ad._current_level >= 0:
         _refuse_tangents(query, key, value)
     device = query.device.type
     if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         query, key, value = _autocast(device, query, key, value)
-    query_mask, key_mask = _both_sides("mask", mask, query_mask, key_mask)
-    query_offsets, key_offsets = _both_sides(
-        "cu_seqlens", cu_seqlens, query_cu_seqlens, key_cu_seqlens
+    query_mask, key_mask = both_sides("yoso.attention", "mask", mask, query_mask, key_mask)
+    query_offsets, key_offsets = both_sides(
+        "yoso.attention", "cu_seqlens", cu_seqlens, query_cu_seqlens, key_cu_seqlens
     )
-    if seed is None and mode != "expected":
-        seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
-    elif isinstance(seed, int):
+    if seed is None:
+        if mode != "expected":
+            seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
+    elif not isinstance(seed, Tensor):
+        check_seed("yoso.attention", seed, "an int or a tensor of one int64")
         seed = torch.full((), seed, dtype=torch.int64, device="cpu")
     out, *_ = _operators.attention(
         query,
@@ -120,8 +124,8 @@ def attention(
         value,
         query_mask,
         key_mask,
-        _offsets(query_offsets),
-        _offsets(key_offsets),
+        _offsets("query_cu_seqlens", query_offsets),
+        _offsets("key_cu_seqlens", key_offsets),
         seed,
         num_hashes,
         DEFAULT_CODE_BITS if code_bits is None else code_bits,
@@ -194,7 +198,9 @@ def hash(
     Returns:
         [B, H, M, N], uint8 up to 8 bits and uint16 above.
     """
-    rows = x.transpose(-3, -2) if _heads_first(layout) else x
+    check_tensors("yoso.hash", ("x", x))
+    check_seed("yoso.hash", seed, "an int")
+    rows = _tokens_first("yoso.hash", "x", x, layout)
     return _operators.hash(rows, num_hashes, code_bits, seed, projection, projection_heads)
 
 
@@ -223,11 +229,14 @@ def bucket_attention(
     Returns:
         [B, Hq, Nq, V], not normalised.
     """
-    query_mask, key_mask = _both_sides("mask", mask, query_mask, key_mask)
-    swap = _heads_first(layout)
-    rows = value.transpose(-3, -2) if swap else value
-    out = _operators.bucket_attention(query_codes, key_codes, rows, code_bits, query_mask, key_mask)
-    return out.transpose(-3, -2) if swap else out
+    name = "yoso.bucket_attention"
+    codes = ("query_codes", query_codes), ("key_codes", key_codes)
+    check_tensors(name, *codes, ("value", value))
+    query_mask, key_mask = both_sides(name, "mask", mask, query_mask, key_mask)
+    rows = _tokens_first(name, "value", value, layout)
+    lower = (_lower_bits(x, code_bits) for _, x in codes)
+    out = _operators.bucket_attention(*lower, rows, code_bits, query_mask, key_mask)
+    return out.transpose(-3, -2) if _heads_first(layout) else out
 
 
 def _heads_first(layout: str) -> bool:
@@ -236,21 +245,31 @@ def _heads_first(layout: str) -> bool:
     return layout == "bhnd"
 
 
-def _both_sides(
-    name: str, both: Optional[Tensor], query: Optional[Tensor], key: Optional[Tensor]
-) -> tuple[Optional[Tensor], Optional[Tensor]]:
-    if both is None:
-        return query, key
-    if query is not None or key is not None:
-        raise ValueError(
-            f"yoso: {name} is given with query_{name} or key_{name}, expected it alone: it is for "
-            "both sides"
+def _tokens_first(where: str, name: str, rows: Tensor, layout: Layout) -> Tensor:
+    if not _heads_first(layout):
+        return rows
+    if rows.dim() < 3:
+        raise ValueError(f"{where}: {name} is {list(rows.shape)}, expected [B, H, N, width]")
+    return rows.transpose(-3, -2)
+
+
+# The operator's tables have 2 ** code_bits buckets: a larger code would reach beyond them.
+def _lower_bits(codes: Tensor, code_bits: int) -> Tensor:
+    if codes.dtype == torch.uint8 and code_bits in range(1, 8):
+        return codes & (2**code_bits - 1)
+    if codes.dtype == torch.uint16 and code_bits in range(9, 16):  # torch has no & for uint16
+        return (codes.view(torch.int16) & (2**code_bits - 1)).view(torch.uint16)
+    return codes
+
+
+def _offsets(name: str, cu_seqlens: Optional[Tensor]) -> Optional[Tensor]:
+    if cu_seqlens is None:
+        return None
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise TypeError(
+            f"yoso.attention: {name} is {cu_seqlens.dtype}, expected torch.int32 or torch.int64"
         )
-    return both, both
-
-
-def _offsets(cu_seqlens: Optional[Tensor]) -> Optional[Tensor]:
-    return None if cu_seqlens is None else cu_seqlens.to("cpu", torch.int64)
+    return cu_seqlens.to("cpu", torch.int64)
 
 
 def _autocast(device: str, *rows: Tensor) -> list[Tensor]:

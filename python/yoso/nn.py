@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import Unpack
 
+from yoso._checks import both_sides, check_tensors, require, require_later
 from yoso.functional import AttentionOptions, attention
 
 
@@ -41,7 +42,9 @@ class Attention(nn.Module):
         **options: Unpack[AttentionOptions],
     ) -> None:
         super().__init__()
-        if num_heads < 1 or embed_dim % num_heads != 0:
+        if num_heads < 1:
+            raise ValueError(f"yoso.nn.Attention: num_heads is {num_heads}, expected at least 1")
+        if embed_dim < 1 or embed_dim % num_heads != 0:
             raise ValueError(
                 f"yoso.nn.Attention: embed_dim is {embed_dim}, expected a multiple of num_heads = "
                 f"{num_heads}"
@@ -97,14 +100,23 @@ class Attention(nn.Module):
 
         Masks are bool [B, N], True = real; `mask` is for both sides. Values come from `key`.
         """
-        if mask is not None:
-            query_mask = key_mask = mask
+        self._check("query", query)
+        if key is not None:
+            self._check("key", key)
+        query_mask, key_mask = both_sides("yoso.nn.Attention", "mask", mask, query_mask, key_mask)
         q, k, v = self._projections(query, key)
         out = attention(q, k, v, query_mask=query_mask, key_mask=key_mask, **self.options)
         if self.conv_weight is not None:
             out = out + self._convolution(q, v, query_mask, key_mask)
         out = out.transpose(1, 2).flatten(2)
         return self.out_proj(out)
+
+    def _check(self, name: str, x: Tensor) -> None:
+        check_tensors("yoso.nn.Attention", (name, x))
+        if x.dim() != 3 or x.shape[2] != self.embed_dim:
+            raise ValueError(
+                f"yoso.nn.Attention: {name} is {list(x.shape)}, expected [B, N, {self.embed_dim}]"
+            )
 
     def _projections(self, query: Tensor, key: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         heads = (self.num_heads, self.embed_dim // self.num_heads)
@@ -235,14 +247,20 @@ def _activation(activation: Union[str, Callable[[Tensor], Tensor]]) -> Callable[
 
 def _real(padding: Tensor) -> Tensor:
     """The real tokens of a mask in torch's convention."""
+    check_tensors("yoso.nn.EncoderLayer", ("src_key_padding_mask", padding))
     if padding.dtype == torch.bool:
         return ~padding
+    if not padding.is_floating_point():
+        raise TypeError(
+            f"yoso.nn.EncoderLayer: src_key_padding_mask is {padding.dtype}, expected torch.bool or "
+            "a floating type"
+        )
     # torch.nn.TransformerEncoder makes floats of a bool mask. Other floats would be biases of
-    # attention scores, which YOSO has none of; to look at them on a GPU would wait for it.
-    if not torch.compiler.is_compiling() and padding.device.type == "cpu":
-        if not torch.all((padding == 0) | (padding == -math.inf)):
-            raise ValueError(
-                "yoso.nn.EncoderLayer: src_key_padding_mask has other numbers than 0 and minus "
-                "infinity, expected a padding mask"
-            )
+    # attention scores, which YOSO has none of.
+    check = require if padding.device.type == "cpu" else require_later
+    check(
+        (padding == 0) | (padding == -math.inf),
+        "yoso.nn.EncoderLayer: src_key_padding_mask has other numbers than 0 and minus infinity, "
+        "expected a padding mask",
+    )
     return padding == 0

@@ -31,7 +31,9 @@ def fast_hash(
 
     Drawn from torch's default CPU generator, others for each group. Masked rows have code 0.
     """
-    _check("fast_hash", query_mask, use_cuda, version, (1,))
+    tensors = dict(query_mask=query_mask, query_vector=query_vector)
+    tensors |= dict(key_mask=key_mask, key_vector=key_vector)
+    _check("fast_hash", tensors, use_cuda, version, (1,))
     seed = int(torch.randint(2**63 - 1, (), device="cpu"))
 
     def codes(rows: Tensor, mask: Tensor) -> Tensor:
@@ -53,7 +55,9 @@ def lsh_cumulation(
     version: int,
 ) -> Tensor:
     """[G, Nq, V]: for each query the values [G, Nk, V] of keys that share codes with it."""
-    _check("lsh_cumulation", query_mask, use_cuda, version, (1,))
+    tensors = dict(query_mask=query_mask, query_hash_code=query_hash_code)
+    tensors |= dict(key_mask=key_mask, key_hash_code=key_hash_code, value=value)
+    _check("lsh_cumulation", tensors, use_cuda, version, (1,))
     bits = _bits("lsh_cumulation", hashtable_capacity)
     out = ops.bucket_attention(
         _codes(query_hash_code, bits),
@@ -82,7 +86,10 @@ def lsh_weighted_cumulation(
 
     Weights [G, Nq, W] and [G, Nk, W]. Versions 1 to 4 of the original are ways to compute it.
     """
-    _check("lsh_weighted_cumulation", query_mask, use_cuda, version, (1, 2, 3, 4))
+    tensors = dict(query_mask=query_mask, query_hash_code=query_hash_code)
+    tensors |= dict(key_mask=key_mask, key_hash_code=key_hash_code, value=value)
+    tensors |= dict(query_weight=query_weight, key_weight=key_weight)
+    _check("lsh_weighted_cumulation", tensors, use_cuda, version, (1, 2, 3, 4))
     bits = _bits("lsh_weighted_cumulation", hashtable_capacity)
     # It is the gradient of queries in YOSO attention, short of a factor bits / 2, with the values as
     # keys. That of the keys, which is not needed, is computed from queries that are all 0.
@@ -110,12 +117,21 @@ lsh_cumulation.lsh_weighted_cumulation = lsh_weighted_cumulation  # type: ignore
 
 
 def _check(
-    name: str, mask: Tensor, use_cuda: bool, version: int, versions: tuple[int, ...]
+    name: str,
+    tensors: dict[str, Tensor],
+    use_cuda: bool,
+    version: int,
+    versions: tuple[int, ...],
 ) -> None:
-    if use_cuda != mask.is_cuda:
-        raise ValueError(
-            f"{name}: use_cuda is {use_cuda} with tensors on {mask.device}, expected {mask.is_cuda}"
-        )
+    for argument, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: {argument} is a {type(x).__name__}, expected a tensor")
+        if argument.endswith("_code") and x.dtype != torch.int32:
+            raise TypeError(f"{name}: {argument} is {x.dtype}, expected torch.int32")
+        if x.is_cuda != use_cuda:
+            raise ValueError(
+                f"{name}: use_cuda is {use_cuda} with {argument} on {x.device}, expected {x.is_cuda}"
+            )
     if version not in versions:
         raise ValueError(f"{name}: version is {version}, expected one of {versions}")
 

@@ -6,6 +6,8 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from yoso._checks import require
+
 # Additive masks hold 0 for a real token and at most this for a padded one.
 _PADDED = -10000.0
 
@@ -15,7 +17,8 @@ def padding_mask(name: str, mask: Any, batch: int, tokens: int) -> Optional[Tens
 
     Takes [batch, tokens] of bool or of 0 and 1, and [batch or 1, heads or 1, queries or 1, tokens]
     of bool or of additive weights, if it masks the same tokens for each head and query. Values are
-    looked at unless the mask is bool [batch, tokens]; that waits for a GPU.
+    looked at unless the mask is bool [batch, tokens]; that waits for a GPU, but for a compiled
+    graph, which raises when it runs.
     """
     if mask is None:
         return None
@@ -39,7 +42,7 @@ def _from_numbers(name: str, mask: Tensor) -> Tensor:
     if mask.dtype == torch.bool:
         return mask
     real = mask != 0
-    _require(
+    require(
         real == mask,
         f"{name}: the mask of {mask.dtype} has values other than 0 and 1, expected 1 for a real "
         "token and 0 for padding",
@@ -52,21 +55,15 @@ def _from_pairs(name: str, mask: Tensor) -> Tensor:
         real = mask
     else:
         real = mask == 0
-        _require(
+        require(
             real | (mask <= _PADDED),
             f"{name}: the 4-D mask of {mask.dtype} has values between {_PADDED:g} and 0 or above 0, "
             "expected a padding mask: YOSO has no bias of scores",
         )
     first = real[:, :1, :1]
-    _require(
+    require(
         real == first,
-        f"{name}: the 4-D mask {list(mask.shape)} differs between queries or heads, expected a "
-        "padding mask: the same tokens masked for all of them",
+        f"{name}: the 4-D mask differs between queries or heads, expected a padding mask: the same "
+        "tokens masked for all of them",
     )
     return first[:, 0, 0]
-
-
-def _require(condition: Tensor, message: str) -> None:
-    # A compiler cannot look at values.
-    if not torch.compiler.is_compiling() and not condition.all():
-        raise ValueError(message)
