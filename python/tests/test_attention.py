@@ -280,3 +280,11 @@ def test_forward_mode_is_refused_by_name():
     query, key, value = (x.detach() for x in inputs(SHAPES["self"]))
     with pytest.raises(NotImplementedError, match="forward-mode differentiation is not supported"):
         torch.func.jvp(lambda x: yoso.attention(x, key, value), (query,), (query,))
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
+def test_transforms_of_torch_func_are_refused(transform):
+    """Not left without a gradient."""
+    query, key, value = (x.detach() for x in inputs(SHAPES["self"]))
+    with pytest.raises(RuntimeError, match="setup_context"):
+        transform(lambda x: yoso.attention(x, key, value).sum())(query)

@@ -214,22 +214,13 @@ _library = torch.library.Library("yoso", "IMPL")
 
 
 class _Attention(torch.autograd.Function):
-    """Autograd of yoso::attention: its rows, and all other arguments as one tuple."""
+    """Autograd of yoso::attention: its rows, and all other arguments as one tuple. Gives out."""
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, others: tuple[Any, ...]
-    ) -> tuple[Tensor, ...]:
-        with torch._C._AutoDispatchBelowAutograd():
-            output = _attention(query, key, value, *others)
-        sides, seed = others[:4], others[4]
-        num_hashes, code_bits, mode, gradient, _, normalize_output, *last = others[5:]
-        result = output[:2] if normalize_output else (None, None)
-        ctx.save_for_backward(query, key, value, *result, *output[2:], *sides, seed)
-        ctx.options = num_hashes, code_bits, mode, gradient, *last
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        return output
+    ) -> Tensor:
+        return _forward(ctx, query, key, value, others)[0]
 
     @staticmethod
     def backward(ctx: Any, out_grad: _OptionalTensor, *_: Any) -> tuple[_OptionalTensor, ...]:
@@ -247,25 +238,56 @@ class _Attention(torch.autograd.Function):
         )
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    """yoso::attention with autograd.
+class _AllOfAttention(_Attention):
+    """The same for graphs, where the operator has all its results."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, others: tuple[Any, ...]
+    ) -> tuple[Tensor, ...]:
+        output = _forward(ctx, query, key, value, others)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        return output
+
+
+def _forward(
+    ctx: Any, query: Tensor, key: Tensor, value: Tensor, others: tuple[Any, ...]
+) -> tuple[Tensor, ...]:
+    with torch._C._AutoDispatchBelowAutograd():
+        output = _attention(query, key, value, *others)
+    normalize_output = others[10]
+    result = output[:2] if normalize_output else (None, None)
+    ctx.save_for_backward(query, key, value, *result, *output[2:], *others[:5])
+    ctx.options = *others[5:9], *others[11:]
+    return output
+
+
+# Function.apply without its way through the transforms of torch.func.
+_apply = super(torch.autograd.Function, _Attention).apply
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
+    """The first result of yoso::attention, with autograd.
 
     The operator alone has it too (below): that is for graphs. Here, where the way through the
     dispatcher and back is most of the time of a small call, it is left out.
     """
     if torch.compiler.is_compiling():
-        return _attention(query, key, value, *others)
+        return _attention(query, key, value, *others)[0]
     if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value):
-        return _Attention.apply(query, key, value, others)  # type: ignore[no-untyped-call]
+        if torch._C._are_functorch_transforms_active():
+            return _Attention.apply(query, key, value, others)  # type: ignore[no-untyped-call]
+        return _apply(query, key, value, others)  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
-        return _attention(query, key, value, *others)
+        return _attention(query, key, value, *others)[0]
 
 
 # torch.library.register_autograd would do the same, but takes 60 microseconds a call to look up
 # the defaults of so many arguments.
 def _with_autograd(keys: torch._C.DispatchKeySet, *args: Any) -> tuple[Tensor, ...]:
     if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
-        return _Attention.apply(*args[:3], args[3:])  # type: ignore[no-untyped-call]
+        return _AllOfAttention.apply(*args[:3], args[3:])  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
         return _attention.redispatch(keys & torch._C._after_autograd_keyset, *args)
 

@@ -105,9 +105,10 @@ def attention(
     check_tensors("yoso.attention", ("query", query), ("key", key), ("value", value))
     if forward_ad._current_level >= 0:
         _refuse_tangents(query, key, value)
-    device = query.device.type
-    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
-        query, key, value = _autocast(device, query, key, value)
+    if query.is_cpu or query.is_cuda:
+        device = "cpu" if query.is_cpu else "cuda"
+        if torch.is_autocast_enabled(device):
+            query, key, value = _autocast(device, query, key, value)
     query_mask, key_mask = both_sides("yoso.attention", "mask", mask, query_mask, key_mask)
     query_offsets, key_offsets = both_sides(
         "yoso.attention", "cu_seqlens", cu_seqlens, query_cu_seqlens, key_cu_seqlens
@@ -118,7 +119,7 @@ def attention(
     elif not isinstance(seed, Tensor):
         check_seed("yoso.attention", seed, "an int or a tensor of one int64")
         seed = torch.full((), seed, dtype=torch.int64, device="cpu")
-    out, *_ = _operators.attention(
+    return _operators.attention(
         query,
         key,
         value,
@@ -128,7 +129,7 @@ def attention(
         _offsets("key_cu_seqlens", key_offsets),
         seed,
         num_hashes,
-        DEFAULT_CODE_BITS if code_bits is None else code_bits,
+        float(DEFAULT_CODE_BITS) if code_bits is None else code_bits,
         mode,
         gradient,
         projection,
@@ -136,7 +137,6 @@ def attention(
         backward_hashes,
         _heads_first(layout) and query_offsets is None,
     )
-    return out
 
 
 def expected_attention(
