@@ -227,8 +227,10 @@ class _Attention(torch.autograd.Function):
         if out_grad is None:
             return None, None, None, None
         need_query, need_key, need_value, _ = ctx.needs_input_grad
+        num_hashes, code_bits, mode, gradient, _, _, *last = ctx.options
+        options = num_hashes, code_bits, mode, gradient, *last, need_query or need_key, need_value
         query_grad, key_grad, value_grad = _ops.attention_backward.default(
-            out_grad, *ctx.saved_tensors, *ctx.options, need_query or need_key, need_value
+            out_grad, *ctx.saved_tensors, *options
         )
         return (
             query_grad if need_query else None,
@@ -256,10 +258,9 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     with torch._C._AutoDispatchBelowAutograd():
         output = _attention(query, key, value, *others)
-    normalize_output = others[10]
-    result = output[:2] if normalize_output else (None, None)
-    ctx.save_for_backward(query, key, value, *result, *output[2:], *others[:5])
-    ctx.options = *others[5:9], *others[11:]
+    result = output if others[10] else (None, None, *output[2:])  # normalize_output
+    ctx.save_for_backward(query, key, value, *result, *others[:5])
+    ctx.options = others[5:]
     return output
 
 

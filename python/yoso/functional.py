@@ -102,7 +102,8 @@ def attention(
             "yoso.attention: is_causal is True, expected False: each query sees all keys; use "
             "torch.nn.functional.scaled_dot_product_attention for causal attention"
         )
-    check_tensors("yoso.attention", ("query", query), ("key", key), ("value", value))
+    if not (isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)):
+        check_tensors("yoso.attention", ("query", query), ("key", key), ("value", value))
     if forward_ad._current_level >= 0:
         _refuse_tangents(query, key, value)
     if query.is_cpu or query.is_cuda:
@@ -125,8 +126,8 @@ def attention(
         value,
         query_mask,
         key_mask,
-        _offsets("query_cu_seqlens", query_offsets),
-        _offsets("key_cu_seqlens", key_offsets),
+        None if query_offsets is None else _offsets("query_cu_seqlens", query_offsets),
+        None if key_offsets is None else _offsets("key_cu_seqlens", key_offsets),
         seed,
         num_hashes,
         float(DEFAULT_CODE_BITS) if code_bits is None else code_bits,
@@ -262,9 +263,7 @@ def _lower_bits(codes: Tensor, code_bits: int) -> Tensor:
     return codes
 
 
-def _offsets(name: str, cu_seqlens: Optional[Tensor]) -> Optional[Tensor]:
-    if cu_seqlens is None:
-        return None
+def _offsets(name: str, cu_seqlens: Tensor) -> Tensor:
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(
             f"yoso.attention: {name} is {cu_seqlens.dtype}, expected torch.int32 or torch.int64"
