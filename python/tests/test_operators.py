@@ -125,6 +125,17 @@ def test_bucket_attention_is_its_formula_and_so_is_its_gradient(device):
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
+def test_bucket_attention_is_linear_and_differentiable_twice():
+    codes = torch.randint(4, (1, 1, 5, 7), dtype=torch.uint8)
+    value = rows(1, 1, 7, 3, dtype=torch.float64)
+
+    def function(x):
+        return yoso.bucket_attention(codes, codes, x, code_bits=2).square()
+
+    assert torch.autograd.gradcheck(function, value)
+    assert torch.autograd.gradgradcheck(function, value)
+
+
 def test_gradients_that_do_not_exist_are_refused_by_name(device):
     query, key, value, codes, sides = arguments(device, requires_grad=True)
     out = ops.expected_attention(query, key, None, None, value, 3.0)

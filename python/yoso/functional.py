@@ -3,7 +3,8 @@
 Letters: B batch, H heads, N tokens (Nq queries, Nk keys), D width of queries and keys, V of values,
 M hash functions, T bits of a code. Rows are [B, H, N, D] with layout "bhnd" and [B, N, H, D] with
 "bnhd"; ragged batches (cu_seqlens) are [total, H, D] in either. Masks are bool, True = real token.
-What the operators refuse raises RuntimeError: what is wrong, what was got, what was expected.
+An error says what is wrong, what was got and what was expected. What the operators refuse is a
+RuntimeError.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -23,7 +24,7 @@ Layout = Literal["bhnd", "bnhd"]
 
 
 class AttentionOptions(TypedDict, total=False):
-    """The options of `attention` that a module keeps."""
+    """The options of `attention` that modules and `register` keep, with its defaults."""
 
     num_hashes: int
     code_bits: Optional[float]
@@ -61,41 +62,53 @@ def attention(
     layout: Layout = "bhnd",
     is_causal: bool = False,
 ) -> Tensor:
-    r"""YOSO attention: values weighted by how often queries and keys share a hash code.
+    """YOSO attention: values weighted by how often queries and keys share a hash code.
 
-    .. math:: out_i = normalize(\sum_j p_{ij} value_j), \quad
-              p_{ij} = (1 - \arccos(q_i \cdot k_j) / \pi)^T
+        out_i = normalize(sum_j p_ij value_j),    p_ij = (1 - acos(q_i . k_j) / pi)^T
 
     with q and k the rows of `query` and `key` divided by their norms. Expected attention computes
-    :math:`p_{ij}` (quadratic in N); sampled attention takes the share of M hashes in which the
-    T-bit codes of i and j are equal, whose mean it is, in time and memory linear in N.
+    p_ij, in time quadratic in N. Sampled attention takes the share of M hashes in which the T-bit
+    codes of i and j are equal, whose mean is p_ij, in time and memory linear in N.
 
     Args:
         query: [B, Hq, Nq, D], D from 1 to 256; float32, float64 (CPU), bfloat16 or float16.
-        key: [B, Hk, Nk, D], Hq a multiple of Hk.
-        value: [B, Hk, Nk, V], V from 1 to 256.
-        mask: [B, N], real tokens of both sides (self-attention). Whatever masked rows hold does not
-            matter: their outputs and gradients are 0. `query_mask` and `key_mask` are for one side.
-        cu_seqlens: [B + 1], from 0 to total: where sequences begin in a ragged batch, for both
-            sides; `query_cu_seqlens` and `key_cu_seqlens` for one each. On a GPU they are copied to
-            the CPU, which waits for the GPU: pass int64 on the CPU.
+        key: [B, Hk, Nk, D], Hq a multiple of Hk; device and type of `query`.
+        value: [B, Hk, Nk, V], V from 1 to 256; device and type of `query`.
+        mask: [B, N], or [total] of a ragged batch: real tokens of both sides (self-attention).
+            Whatever masked rows hold does not matter: their outputs and gradients are 0.
+        query_mask: [B, Nq], real tokens of the queries alone.
+        key_mask: [B, Nk], real tokens of the keys alone.
+        cu_seqlens: [B + 1] of int32 or int64, from 0 to total: where the sequences of a ragged batch
+            begin, for both sides. On a GPU they are copied to the CPU, which waits for the GPU: pass
+            int64 on the CPU.
+        query_cu_seqlens: [B + 1], for the queries alone, with `key_cu_seqlens`.
+        key_cu_seqlens: [B + 1], for the keys alone, with `query_cu_seqlens`.
         num_hashes: M, at least 1.
-        code_bits: T; an integer from 1 to 16 when sampled. None: 8.
+        code_bits: T; more than 0, and an integer from 1 to 16 when sampled. None: 8.
         mode: "sampled", "expected", or "auto": the faster one for device, length and mask.
         gradient: of queries and keys. "surrogate": the paper's lower bound of the slope. "true":
             the slope itself, at pairs that collided.
         projection: "hadamard", or "gaussian": slower, and exactly the probability above.
-        seed: fixes the hashes; a tensor of one int64 on the CPU is not baked into a compiled graph.
-            None: drawn from torch's default CPU generator.
+        seed: fixes the hashes; an int of 64 bits, or a tensor of one int64 on the CPU, which is not
+            baked into a compiled graph. None: drawn from torch's default CPU generator.
         normalize_output: divide output rows by their norm (the paper's layer).
         backward_hashes: m, a divisor of M: the gradients of queries and keys come from a random m of
-            the hashes, an unbiased estimate for less time. None: all.
-        layout: of query, key, value and result.
+            the hashes, an unbiased estimate for less time; with the surrogate gradient. None: all.
+        layout: "bhnd" or "bnhd", of query, key, value and result.
         is_causal: refused.
 
     Returns:
-        [B, Hq, Nq, V] of the type of query. Double backward and forward-mode raise
-        NotImplementedError. Under autocast, inputs are cast as for torch's own attention.
+        [B, Hq, Nq, V] of the type of query, with a gradient for query, key and value. Under
+        autocast, inputs are cast as for torch's own attention.
+
+    Raises:
+        ValueError: is_causal is True; the layout is unknown; a mask or cu_seqlens for both sides is
+            not alone; the seed has more than 64 bits.
+        TypeError: query, key, value, a mask or cu_seqlens is no tensor; cu_seqlens holds no
+            integers; the seed is neither an int nor a tensor.
+        RuntimeError: shapes, types or devices do not fit each other; a mask is not bool [B, N];
+            cu_seqlens does not rise from 0 to total; an option is out of its range.
+        NotImplementedError: double backward or forward-mode differentiation is asked for.
     """
     if is_causal:
         raise ValueError(
@@ -153,9 +166,29 @@ def expected_attention(
     normalize_output: bool = False,
     layout: Layout = "bhnd",
 ) -> Tensor:
-    """The mean of sampled attention over all hashes, O(Nq Nk (D + V)): what tests compare with.
+    """The mean of sampled attention over all hashes: what tests compare with.
 
-    Arguments are those of `attention`; without normalisation unless asked for.
+        out_i = sum_j (1 - acos(q_i . k_j) / pi)^T value_j
+
+    `attention` with mode="expected", without normalisation unless asked for. Time O(Nq Nk (D + V)).
+
+    Args:
+        query: [B, Hq, Nq, D], as `attention` takes them; so are the other arguments.
+        key: [B, Hk, Nk, D].
+        value: [B, Hk, Nk, V].
+        mask: [B, N], real tokens of both sides.
+        query_mask: [B, Nq].
+        key_mask: [B, Nk].
+        code_bits: T, more than 0. None: 8.
+        gradient: "surrogate" or "true": the derivative.
+        normalize_output: divide output rows by their norm.
+        layout: "bhnd" or "bnhd".
+
+    Returns:
+        [B, Hq, Nq, V] of the type of query, with a gradient.
+
+    Raises:
+        ValueError, TypeError, RuntimeError, NotImplementedError: as `attention`.
     """
     return attention(
         query,
@@ -182,22 +215,33 @@ def hash(
     projection_heads: Optional[int] = None,
     layout: Layout = "bhnd",
 ) -> Tensor:
-    """Codes of rows by the signs of random projections.
+    """Codes of rows by the signs of random projections P of a head.
+
+        codes[m, i] = sum_t [(P x_i)[m, t] > 0] 2^t,    t from 0 to T - 1
 
     Two rows share a code with probability (1 - acos(cosine) / pi)^T, exactly for "gaussian"
     projections. The same seed gives the same projections for queries and keys, alone and in any
-    batch; scaling a row by a positive number keeps its codes.
+    batch; scaling a row by a positive number keeps its codes. Has no gradient.
 
     Args:
-        x: [B, H, N, D] rows, D from 1 to 256.
-        seed: of the projections.
-        num_hashes: M, codes of each row.
+        x: [B, H, N, D] rows, D from 1 to 256; float32, float64 (CPU), bfloat16 or float16.
+        seed: of the projections, an int of 64 bits.
+        num_hashes: M, at least 1: codes of each row.
         code_bits: T, 1 to 16.
         projection: "hadamard" or "gaussian".
-        projection_heads: divides H; head h uses projection h / (H / projection_heads). None: H.
+        projection_heads: divides H; head h uses projection h / (H / projection_heads), as the query
+            heads that share a key head must. None: H.
+        layout: "bhnd" or "bnhd", of x.
 
     Returns:
-        [B, H, M, N], uint8 up to 8 bits and uint16 above.
+        [B, H, M, N] on the device of x, uint8 up to 8 bits and uint16 above.
+
+    Raises:
+        ValueError: the layout is unknown; x has less than three dimensions; the seed has more than
+            64 bits.
+        TypeError: x is no tensor; the seed is no int.
+        RuntimeError: x is not [B, H, N, D] of a floating type; num_hashes, code_bits, projection or
+            projection_heads is out of its range.
     """
     check_tensors("yoso.hash", ("x", x))
     check_seed("yoso.hash", seed, "an int")
@@ -216,19 +260,30 @@ def bucket_attention(
     key_mask: Optional[Tensor] = None,
     layout: Layout = "bhnd",
 ) -> Tensor:
-    """Values summed by collisions: out_i = 1/M sum_m sum_j [codes of i and j equal] value_j.
+    """Values summed by collisions of codes, in time O((Nq + Nk) M V).
 
-    Differentiable in `value`.
+        out_i = 1/M sum_m sum_j [query_codes[m, i] = key_codes[m, j]] value_j
+
+    Differentiable in `value`, any number of times.
 
     Args:
-        query_codes: [B, Hq, M, Nq], as `hash` gives them.
-        key_codes: [B, Hk, M, Nk], Hq a multiple of Hk.
-        value: [B, Hk, Nk, V].
-        code_bits: T, with which the codes were made.
-        mask: [B, N], real tokens of both sides; `query_mask` and `key_mask` for one.
+        query_codes: [B, Hq, M, Nq], as `hash` gives them: uint8 up to 8 bits, uint16 above.
+        key_codes: [B, Hk, M, Nk], Hq a multiple of Hk; device and type of `query_codes`.
+        value: [B, Hk, Nk, V], V from 1 to 256; float32, float64 (CPU), bfloat16 or float16.
+        code_bits: T, 1 to 16. Of codes with more bits the lower T count.
+        mask: [B, N], real tokens of both sides: the outputs of others are 0.
+        query_mask: [B, Nq], real tokens of the queries alone.
+        key_mask: [B, Nk], real tokens of the keys alone.
+        layout: "bhnd" or "bnhd", of value and result.
 
     Returns:
-        [B, Hq, Nq, V], not normalised.
+        [B, Hq, Nq, V] of the type of value, not normalised.
+
+    Raises:
+        ValueError: the layout is unknown; value has less than three dimensions; `mask` is not alone.
+        TypeError: the codes, value or a mask are no tensors.
+        RuntimeError: shapes, types or devices do not fit each other; a mask is not bool [B, N];
+            code_bits is out of its range, or not of the type of the codes.
     """
     name = "yoso.bucket_attention"
     codes = ("query_codes", query_codes), ("key_codes", key_codes)

@@ -16,16 +16,26 @@ from yoso.functional import AttentionOptions, attention
 class Attention(nn.Module):
     """Multi-head YOSO attention on [B, N, E], E = embed_dim.
 
-    Names and shapes of parameters are those of torch.nn.MultiheadAttention, so its state dict loads.
-    With conv_width w (odd) this is YOSO-C: to the normalised output of a head comes the convolution
-    of its values over the tokens, one filter of w taps a head, `conv_weight` [H, w].
+        out = W_out concat_h(attention(q_h, k_h, v_h) + conv_h(v_h)) + b_out
+
+    with q, k and v the projections of query and key, as in torch.nn.MultiheadAttention, whose names
+    and shapes the parameters have: its state dict loads. With conv_width w this is YOSO-C: to the
+    normalised output of a head comes the convolution of its values over the tokens, one filter of w
+    taps a head, `conv_weight` [H, w]; without it conv_h is 0.
 
     Args:
-        embed_dim: E, a multiple of num_heads.
-        num_heads: H.
-        conv_width: w; 0: no convolution.
+        embed_dim: E, a multiple of num_heads; E / H from 1 to 256.
+        num_heads: H, at least 1.
+        conv_width: w, an odd number; 0: no convolution.
         bias: of the projections.
-        options: those of `yoso.attention`: num_hashes, code_bits, mode, seed, ...
+        device: of the parameters.
+        dtype: of the parameters.
+        options: those of `yoso.attention`: num_hashes, code_bits, mode, gradient, projection, seed,
+            normalize_output, backward_hashes. A forward checks them.
+
+    Raises:
+        ValueError: embed_dim, num_heads or conv_width is out of its range.
+        TypeError: an option is not known.
     """
 
     batch_first = True
@@ -96,9 +106,24 @@ class Attention(nn.Module):
         query_mask: Optional[Tensor] = None,
         key_mask: Optional[Tensor] = None,
     ) -> Tensor:
-        """Attention of `query` [B, Nq, E] to `key` [B, Nk, E], or to itself.
+        """Attention of query to key, or to itself. Values come from key.
 
-        Masks are bool [B, N], True = real; `mask` is for both sides. Values come from `key`.
+        Args:
+            query: [B, Nq, E].
+            key: [B, Nk, E]; Nk = Nq with conv_width. None: query.
+            mask: bool [B, N], True = real token, for both sides. Masked rows of query come out as
+                the bias of the last projection.
+            query_mask: bool [B, Nq], for the queries alone.
+            key_mask: bool [B, Nk], for the keys alone.
+
+        Returns:
+            [B, Nq, E].
+
+        Raises:
+            ValueError: query or key is not [B, N, E]; `mask` is not alone; Nk is not Nq with
+                conv_width.
+            TypeError: query, key or a mask is no tensor.
+            RuntimeError: as `yoso.attention`.
         """
         self._check("query", query)
         if key is not None:
@@ -156,14 +181,33 @@ class Attention(nn.Module):
 class EncoderLayer(nn.Module):
     """A replacement of torch.nn.TransformerEncoderLayer with YOSO attention.
 
-    It takes the same arguments, has the same parameters (its state dict loads) and works inside
+        x = norm1(src + attention(src)),    out = norm2(x + linear2(activation(linear1(x))))
+
+    or with norm_first x = src + attention(norm1(src)), out = x + feed_forward(norm2(x)). It takes the
+    same arguments, has the same parameters (its state dict loads) and works inside
     torch.nn.TransformerEncoder. The differences: attention weights have no dropout, only the
     outputs of attention and feed-forward have; `src_mask` and `is_causal` are refused, since every
-    token sees every other; the sequence comes second unless batch_first=True, as in torch.
+    token sees every other. The sequence comes first unless batch_first=True, as in torch.
 
     Args:
+        d_model: E, a multiple of nhead.
+        nhead: H, at least 1.
+        dim_feedforward: width of the hidden layer.
+        dropout: probability, from 0 to 1.
+        activation: "relu", "gelu" or a function.
+        layer_norm_eps: of both norms.
+        batch_first: [B, N, E] instead of [N, B, E].
+        norm_first: norms before attention and feed-forward instead of after.
+        bias: of linear layers and norms.
+        device: of the parameters.
+        dtype: of the parameters.
         conv_width: YOSO-C, see `Attention`.
-        options: those of `yoso.attention`.
+        options: those of `yoso.attention`, see `Attention`.
+
+    Raises:
+        ValueError: activation is not known; d_model, nhead, conv_width or dropout is out of its
+            range.
+        TypeError: an option is not known.
     """
 
     def __init__(
@@ -207,9 +251,24 @@ class EncoderLayer(nn.Module):
         src_key_padding_mask: Optional[Tensor] = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Of [B, N, E], or [N, B, E] without batch_first.
+        """The layer's output.
 
-        src_key_padding_mask [B, N] is torch's: True, or minus infinity, is padding.
+        Args:
+            src: [N, B, E], or [B, N, E] with batch_first.
+            src_mask: refused.
+            src_key_padding_mask: [B, N] as torch has it: True, or minus infinity, is padding; bool
+                or a floating type.
+            is_causal: refused.
+
+        Returns:
+            The shape of src.
+
+        Raises:
+            ValueError: src_mask or is_causal is given; src has another rank or width; the padding
+                mask has other numbers than 0 and minus infinity (in a compiled graph a RuntimeError
+                when it runs, on a GPU a failed assertion of the device: nothing waits for it).
+            TypeError: the padding mask is no tensor, or of integers.
+            RuntimeError: as `yoso.attention`.
         """
         if src_mask is not None or is_causal:
             raise ValueError(

@@ -30,6 +30,15 @@ def write_hub_kernel(folder: Path) -> list[Path]:
 
     There is one for a torch of the CPU and, if this torch is one of CUDA, one for its CUDA version:
     `kernels` chooses by what torch was built for. Files that are there are overwritten.
+
+    Args:
+        folder: where to write; made if it is not there.
+
+    Returns:
+        The folders, `folder`/build/VARIANT.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     library = next(
         path for path in map(Path, torch.ops.loaded_libraries) if path.name == _LIBRARY

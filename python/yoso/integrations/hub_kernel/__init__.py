@@ -3,7 +3,7 @@
 Groups G are sequences times heads; masks are [G, N], 0 or False = padding; codes int32 [G, N, M].
 Sums run over real keys that share a code with the query, and are divided by M, the number of codes
 of a row; rows of masked queries are 0. Any N, M and width from 1 to 256. None has a gradient of its
-own: the model's backward calls them.
+own: the model's backward calls them. Names and order of arguments are those of the hub's kernel.
 """
 
 # This folder is a kernel by itself once the library of operators lies beside it: it imports nothing
@@ -27,9 +27,27 @@ def fast_hash(
     use_cuda: bool,
     version: int,
 ) -> list[Tensor]:
-    """Codes of queries [G, Nq, D] and keys [G, Nk, D] by Hadamard projections, new ones each call.
+    """Codes of queries and keys by Hadamard projections, see `yoso.hash`; new ones each call.
 
     Drawn from torch's default CPU generator, others for each group. Masked rows have code 0.
+
+    Args:
+        query_mask: [G, Nq], 0 or False = padding.
+        query_vector: [G, Nq, D], floating, D from 1 to 256.
+        key_mask: [G, Nk].
+        key_vector: [G, Nk, D].
+        num_hash_f: M, at least 1.
+        hash_code_len: T, 1 to 16.
+        use_cuda: whether the tensors are on a GPU.
+        version: 1.
+
+    Returns:
+        The codes of queries [G, Nq, M] and of keys [G, Nk, M], int32.
+
+    Raises:
+        TypeError: a mask or vector is no tensor.
+        ValueError: use_cuda is not where the tensors are; the version is not known.
+        RuntimeError: shapes do not fit each other, or a number is out of its range.
     """
     tensors = dict(query_mask=query_mask, query_vector=query_vector)
     tensors |= dict(key_mask=key_mask, key_vector=key_vector)
@@ -54,7 +72,29 @@ def lsh_cumulation(
     use_cuda: bool,
     version: int,
 ) -> Tensor:
-    """[G, Nq, V]: for each query the values [G, Nk, V] of keys that share codes with it."""
+    """For each query the values of keys that share codes with it.
+
+        out_i = 1/M sum_m sum_j [query_hash_code[i, m] = key_hash_code[j, m]] value_j
+
+    Args:
+        query_mask: [G, Nq], 0 or False = padding.
+        query_hash_code: [G, Nq, M] int32, of which the lower bits below the capacity count.
+        key_mask: [G, Nk].
+        key_hash_code: [G, Nk, M] int32.
+        value: [G, Nk, V], floating, V from 1 to 256.
+        hashtable_capacity: 2^T, from 2 to 65536.
+        use_cuda: whether the tensors are on a GPU.
+        version: 1.
+
+    Returns:
+        [G, Nq, V] of the type of value.
+
+    Raises:
+        TypeError: an argument is no tensor, or codes are not int32.
+        ValueError: the capacity is no power of two in its range; use_cuda is not where the tensors
+            are; the version is not known.
+        RuntimeError: shapes do not fit each other.
+    """
     tensors = dict(query_mask=query_mask, query_hash_code=query_hash_code)
     tensors |= dict(key_mask=key_mask, key_hash_code=key_hash_code, value=value)
     _check("lsh_cumulation", tensors, use_cuda, version, (1,))
@@ -82,9 +122,27 @@ def lsh_weighted_cumulation(
     use_cuda: bool,
     version: int,
 ) -> Tensor:
-    """lsh_cumulation in which value j counts (query_weight_i . key_weight_j) for query i.
+    """lsh_cumulation in which value j counts query_weight_i . key_weight_j times for query i.
 
-    Weights [G, Nq, W] and [G, Nk, W]. Versions 1 to 4 of the original are ways to compute it.
+        out_i = 1/M sum_m sum_j [codes of i and j equal] (query_weight_i . key_weight_j) value_j
+
+    Args:
+        query_mask: [G, Nq], 0 or False = padding.
+        query_hash_code: [G, Nq, M] int32, of which the lower bits below the capacity count.
+        query_weight: [G, Nq, W], floating, W from 1 to 256.
+        key_mask: [G, Nk].
+        key_hash_code: [G, Nk, M] int32.
+        key_weight: [G, Nk, W].
+        value: [G, Nk, V], floating, V from 1 to 256.
+        hashtable_capacity: 2^T, from 2 to 65536.
+        use_cuda: whether the tensors are on a GPU.
+        version: 1 to 4: in the original, ways to compute it.
+
+    Returns:
+        [G, Nq, V] of the type of value.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `lsh_cumulation`.
     """
     tensors = dict(query_mask=query_mask, query_hash_code=query_hash_code)
     tensors |= dict(key_mask=key_mask, key_hash_code=key_hash_code, value=value)

@@ -37,19 +37,26 @@ _REFUSED = {
 def register(name: str = "yoso", **options: Unpack[AttentionOptions]) -> None:
     """Makes YOSO attention an attn_implementation of transformers.
 
-    Then ``AutoModel.from_pretrained(..., attn_implementation=name)`` and
-    ``model.set_attn_implementation(name)`` take it, for models that are encoders. A causal model
-    raises ValueError at its first forward, and so does a mask that is not a padding mask. Several
-    names can be registered, each with its options.
+    Then `AutoModel.from_pretrained(..., attn_implementation=name)` and
+    `model.set_attn_implementation(name)` take it, for models that are encoders. Several names can be
+    registered, each with its options. A layer computes `yoso.attention` of its query, key and value
+    [B, H, N, D]. The scale of scores is not used, since rows are normalised, and there is no
+    attention dropout: a model that trains with it is told so once.
 
     Args:
         name: of the implementation; one that is registered is replaced.
-        options: those of `yoso.attention`: num_hashes, code_bits, mode, ... They are checked here.
-            seed: layer i takes the hashes of seed + i in each forward. None: each forward draws
-            new ones from torch's default CPU generator.
+        options: those of `yoso.attention`: num_hashes, code_bits, mode, gradient, projection, seed,
+            normalize_output, backward_hashes. With a seed, an int, layer i takes the hashes of
+            seed + i in each forward. None: each forward draws new ones from torch's default CPU
+            generator.
 
-    The scale of scores is not used, since rows are normalised, and there is no attention dropout:
-    a model that trains with it is told so once.
+    Raises:
+        TypeError: an option is not known; the seed is neither an int nor None.
+        RuntimeError: an option is out of its range.
+
+    A forward raises ValueError for a causal model, for a mask that is not a padding mask (a compiled
+    one RuntimeError, when it runs), and for position biases, score caps, attention sinks and packed
+    sequences; TypeError for a mask that is no tensor.
     """
     unknown = options.keys() - AttentionOptions.__annotations__.keys()
     if unknown:

@@ -38,6 +38,11 @@ def patch_yoso(mask_mode: MaskMode = "strict") -> None:
         mask_mode: "strict": padded tokens count for nothing, and their outputs are 0 in each
             attention. "hf_compat": as transformers computes today: padding takes part in attention,
             and is masked in the convolution alone. For numbers that were made that way.
+
+    Raises:
+        ValueError: mask_mode is neither. A strict forward raises it for a mask that is not a padding
+            mask, and with output_attentions.
+        ImportError: this transformers has no YOSO model.
     """
     if mask_mode not in ("strict", "hf_compat"):
         raise ValueError(
