@@ -177,6 +177,7 @@ def test_seed_fixes_the_hashes_and_torchs_generator_draws_it(device):
 
     assert torch.equal(attend(5), attend(5))
     assert torch.equal(attend(5), attend(torch.tensor(5)))
+    assert torch.equal(attend(5), attend(torch.tensor(5, device=device)))
     assert not torch.equal(attend(5), attend(6))
     torch.manual_seed(1)
     first, second = attend(), attend()

@@ -215,6 +215,58 @@ def test_cuda_graph_replays_on_new_inputs(cuda, options, dtype):
             assert torch.equal(got, wanted)
 
 
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("options", [dict(), dict(backward_hashes=2)], ids=["all", "subset"])
+def test_cuda_graph_has_the_seed_of_each_replay(cuda, options, drawn):
+    """Drawn, or written into the tensor that the captured call reads: as in a call without a graph."""
+    x = rows(2, 2, 500, 64, device=cuda)
+    seed = None if drawn else torch.zeros((), dtype=torch.int64, device=cuda)
+
+    def fix(number):
+        torch.manual_seed(number) if drawn else seed.fill_(number)
+
+    def step():
+        out = yoso.attention(x, x, x, mode="sampled", num_hashes=8, seed=seed, **options)
+        return out, torch.autograd.grad(out.square().sum(), x)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    outputs = []
+    for number in (1, 2):
+        fix(number)
+        wanted = step()
+        fix(number)
+        graph.replay()
+        for a, b in zip(captured, wanted):
+            assert torch.equal(a, b)
+        outputs.append(captured[0].clone())
+    assert not torch.equal(*outputs)
+    graph.replay()
+    assert torch.equal(captured[0], outputs[1]) != drawn
+
+
+def test_a_seed_is_drawn_where_the_query_is(device):
+    x = rows(1, 2, 50, 16, device=device).detach()
+    before = torch.get_rng_state()
+    yoso.attention(x, x, x, mode="sampled")
+    assert torch.equal(before, torch.get_rng_state()) == (device == "cuda")
+
+
+def test_a_drawn_seed_does_not_wait_for_the_gpu(cuda):
+    x = rows(1, 2, 50, 16, device=cuda)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yoso.attention(x, x, x, mode="sampled", backward_hashes=8).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_default_device_does_not_move_the_seed(cuda):
     with torch.device(cuda):
         x = torch.randn(1, 1, 20, 8)

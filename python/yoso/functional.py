@@ -89,8 +89,10 @@ def attention(
         gradient: of queries and keys. "surrogate": the paper's lower bound of the slope. "true":
             the slope itself, at pairs that collided.
         projection: "hadamard", or "gaussian": slower, and exactly the probability above.
-        seed: fixes the hashes; an int of 64 bits, or a tensor of one int64 on the CPU, which is not
-            baked into a compiled graph. None: drawn from torch's default CPU generator.
+        seed: fixes the hashes: an int of 64 bits, or a tensor of one int64 on the CPU or on the
+            device of query. A compiled graph does not bake in the number of a tensor, a CUDA graph
+            not that of a tensor on its GPU. None: drawn from torch's default generator of query's
+            device, without waiting for a GPU: a CUDA graph draws anew at each replay.
         normalize_output: divide output rows by their norm (the paper's layer).
         backward_hashes: m, a divisor of M: the gradients of queries and keys come from a random m of
             the hashes, an unbiased estimate for less time; with the surrogate gradient. None: all.
@@ -129,7 +131,9 @@ def attention(
     )
     if seed is None:
         if mode != "expected":
-            seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
+            # On a GPU, nothing waits for it, and a CUDA graph draws another one when it replays.
+            place = query.device if query.is_cuda else "cpu"
+            seed = torch.randint(2**63 - 1, (), dtype=torch.int64, device=place)
     elif not isinstance(seed, Tensor):
         check_seed("yoso.attention", seed, "an int or a tensor of one int64")
         seed = torch.full((), seed, dtype=torch.int64, device="cpu")

@@ -47,8 +47,8 @@ def register(name: str = "yoso", **options: Unpack[AttentionOptions]) -> None:
         name: of the implementation; one that is registered is replaced.
         options: those of `yoso.attention`: num_hashes, code_bits, mode, gradient, projection, seed,
             normalize_output, backward_hashes. With a seed, an int, layer i takes the hashes of
-            seed + i in each forward. None: each forward draws new ones from torch's default CPU
-            generator.
+            seed + i in each forward. None: each forward draws new ones from torch's default
+            generator of the device.
 
     Raises:
         TypeError: an option is not known; the seed is neither an int nor None.

@@ -31,8 +31,8 @@ def patch_yoso(mask_mode: MaskMode = "strict") -> None:
 
     Models that exist and models to come, all heads, `use_expectation` True or False, as their
     config says (num_hash, hash_code_len, use_fast_hash, lsh_backward, conv_window). Hashes are
-    drawn from torch's default CPU generator. A second call replaces the first; `unpatch_yoso` undoes
-    it.
+    drawn from torch's default generator of the device. A second call replaces the first;
+    `unpatch_yoso` undoes it.
 
     Args:
         mask_mode: "strict": padded tokens count for nothing, and their outputs are 0 in each
