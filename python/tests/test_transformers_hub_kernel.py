@@ -141,7 +141,7 @@ def test_writes_the_layout_of_the_hub(tmp_path):
         assert metadata["name"] == "yoso" and metadata["license"] == "Apache-2.0"
 
 
-# Run where nothing of yoso can be imported, with transformers as it is.
+# Run with transformers as it is; the folder must do without the package and its library.
 USE_THE_FOLDER = """
 import sys
 import torch
@@ -177,12 +177,13 @@ def test_transformers_loads_the_folder_and_trains_with_it(tmp_path):
     if not is_kernels_available():
         pytest.skip("this transformers takes no kernels of the version that is installed")
     write_hub_kernel(tmp_path)
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("YOSO_LIBRARY", "PYTHONPATH")
-    }
     environment = {
-        **kept, "HF_HUB_OFFLINE": "1", "LOCAL_KERNELS": f"kernels-community/yoso={tmp_path}"
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "LOCAL_KERNELS": f"kernels-community/yoso={tmp_path}",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # kernels may be anywhere on it
     }
+    environment.pop("YOSO_LIBRARY", None)
     result = subprocess.run(
         [sys.executable, "-c", USE_THE_FOLDER], env=environment, capture_output=True, text=True
     )
