@@ -43,10 +43,11 @@ class Graphs : public CudaGraphs {
     } catch (...) {
       guard.reset();
       forget_capture();
-      if (!fault) throw;
+      if (!fault) fault = std::current_exception();
     }
-    if (fault) std::rethrow_exception(fault);
-    return graph;
+    if (!fault) return graph;
+    pool_ = at::cuda::graph_pool_handle();  // one that no graph uses any more is not taken again
+    std::rethrow_exception(fault);
   }
 
  private:
