@@ -61,24 +61,45 @@ EncoderBlock::EncoderBlock(const EncoderBlockConfig& config)
   register_module("attention", attention_);
 }
 
-at::Tensor EncoderBlock::attend(const at::Tensor& x, const at::Tensor& mask) {
-  const std::vector<int64_t> heads{x.size(0), x.size(1), heads_, x.size(2) / heads_};
-  const at::Tensor mixed =
-      attention_->forward(query_(x).view(heads), key_(x).view(heads), value_(x).view(heads), mask);
-  return dropout_(out_(mixed.reshape(x.sizes())));
+// torch::nn::Linear adds the bias in a pass of its own. Autocast keeps one narrow copy of a leaf
+// and sums its gradients narrowly; a view is no leaf.
+at::Tensor EncoderBlock::linear(const at::Tensor& x, const at::Tensor& weight,
+                                const at::Tensor& bias) {
+  return at::linear(x, weight.view_as(weight), bias.view_as(bias));
 }
 
-at::Tensor EncoderBlock::feed_forward(const at::Tensor& x) {
-  return dropout_(narrow_(at::gelu(widen_(x))));
+// Where a GPU trains, scale and shift of the norm go into the weights: torch's kernel for their
+// gradients is the slowest of a narrow model's step.
+at::Tensor EncoderBlock::linear(const at::Tensor& x, torch::nn::LayerNorm* norm,
+                                const at::Tensor& weight, const at::Tensor& bias) {
+  if (norm == nullptr) return linear(x, weight, bias);
+  if (!x.is_cuda() || !at::GradMode::is_enabled()) return linear((*norm)(x), weight, bias);
+  const at::Tensor unit = at::layer_norm(x, x.sizes().slice(2), {}, {}, (*norm)->options.eps());
+  return at::linear(unit, weight * (*norm)->weight, bias + (weight * (*norm)->bias).sum(1));
+}
+
+at::Tensor EncoderBlock::attend(const at::Tensor& x, torch::nn::LayerNorm* norm,
+                                const at::Tensor& mask) {
+  const at::Tensor all = linear(x, norm, at::cat({query_->weight, key_->weight, value_->weight}),
+                                at::cat({query_->bias, key_->bias, value_->bias}));
+  std::vector<at::Tensor> rows = all.chunk(3, -1);
+  for (at::Tensor& r : rows) r = r.view({x.size(0), x.size(1), heads_, x.size(2) / heads_});
+  const at::Tensor mixed = attention_->forward(rows[0], rows[1], rows[2], mask);
+  return dropout_(linear(mixed.reshape(x.sizes()), out_->weight, out_->bias));
+}
+
+at::Tensor EncoderBlock::feed_forward(const at::Tensor& x, torch::nn::LayerNorm* norm) {
+  return dropout_(linear(at::gelu(linear(x, norm, widen_->weight, widen_->bias)), narrow_->weight,
+                         narrow_->bias));
 }
 
 at::Tensor EncoderBlock::forward(const at::Tensor& x, const at::Tensor& mask) {
   if (norm_ == NormPosition::kPre) {
-    const at::Tensor attended = x + attend(attention_norm_(x), mask);
-    return attended + feed_forward(feed_forward_norm_(attended));
+    const at::Tensor attended = x + attend(x, &attention_norm_, mask);
+    return attended + feed_forward(attended, &feed_forward_norm_);
   }
-  const at::Tensor attended = attention_norm_(x + attend(x, mask));
-  return feed_forward_norm_(attended + feed_forward(attended));
+  const at::Tensor attended = attention_norm_(x + attend(x, nullptr, mask));
+  return feed_forward_norm_(attended + feed_forward(attended, nullptr));
 }
 
 }  // namespace yoso::nn

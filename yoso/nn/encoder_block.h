@@ -31,8 +31,12 @@ class EncoderBlock : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask);
 
  private:
-  at::Tensor attend(const at::Tensor& x, const at::Tensor& mask);
-  at::Tensor feed_forward(const at::Tensor& x);
+  at::Tensor attend(const at::Tensor& x, torch::nn::LayerNorm* norm, const at::Tensor& mask);
+  at::Tensor feed_forward(const at::Tensor& x, torch::nn::LayerNorm* norm);
+  static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+  // Of norm(x); of x where the norm is null.
+  static at::Tensor linear(const at::Tensor& x, torch::nn::LayerNorm* norm,
+                           const at::Tensor& weight, const at::Tensor& bias);
 
   int64_t heads_;
   NormPosition norm_;
