@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/cuda/elements.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/ops/bucket_order.h"
 
@@ -7,9 +8,16 @@ namespace {
 
 constexpr int kDigits = 256;  // of one pass
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kRowsPerLane = 16, kRowsPerWarp = kRowsPerLane * kWarp;
-constexpr int kTileRows = kRowsPerWarp * kWarps;
 static_assert(kThreads == kDigits, "a thread a digit");
+// Neighbours of the sequence that lanes of a first pass load: of a run of kRunRows, a warp places
+// the first of every kNeighbours, then the second, and so on. Rows of one digit stand in that order
+// however many rows a block has.
+constexpr int kNeighbours = 16, kRunRows = kNeighbours * kWarp;
+// A block has kPerLane rows a lane: kNeighbours, or fewer where all sequences are short, so that
+// all its warps have rows.
+template <int kPerLane>
+constexpr int kTileRows = kPerLane* kThreads;
+constexpr int kLongTile = kTileRows<kNeighbours>;
 
 // One pass: rows of every segment by bits shift .. shift + 7 of their codes.
 struct Pass {
@@ -37,70 +45,89 @@ __device__ Place place_of(const Pass& p, int64_t block) {
   return {sequence - p.order.wave.first_sequence, tile, head, hash, item};
 }
 
-// Rows and digits that a lane has loaded; a digit of kDigits: no row.
+// Rows and codes that a lane has loaded; a code of kNoRow: no row.
+template <int kPerLane>
 struct Loaded {
-  uint32_t rows[kRowsPerLane], digits[kRowsPerLane];
+  uint32_t rows[kPerLane], codes[kPerLane];
 };
+constexpr uint32_t kNoRow = ~0u;
 
-// First pass: 16 neighbours a lane, of which most need one load. Second pass: slots k * 32 + lane,
-// so that a warp that places them one k after the other keeps their order, as a second pass must.
-template <class Code, bool kSecond>
-__device__ Loaded load_tile(const Pass& p, const Place& at) {
+__device__ inline uint32_t digit_of(uint32_t code, int shift) {
+  return code >> shift & (kDigits - 1);
+}
+
+template <class Code>
+__device__ inline const Code* codes_of(const Pass& p, const Place& at, const Sequence& sequence) {
   const Wave& wave = p.order.wave;
-  const Sequence sequence = yoso::sequence(p.side, wave.first_sequence + at.sequence, p.codes.cols);
-  const Code* codes =
-      p.codes.row<Code>(sequence.batch, wave.first_head + at.head, wave.first_hash + at.hash) +
-      sequence.begin;
-  const int lane = threadIdx.x % kWarp;
-  const int64_t first = at.tile * kTileRows + int64_t{threadIdx.x} / kWarp * kRowsPerWarp;
-  Loaded loaded;
-  if constexpr (kSecond) {
-    const uint32_t* from = p.from + p.order.base(at.sequence, at.head, at.hash);
-    const int64_t count =
-        p.from_begin[p.order.segment(at.sequence, at.head, at.hash) * (kDigits + 1) + kDigits];
+  return p.codes.row<Code>(sequence.batch, wave.first_head + at.head, wave.first_hash + at.hash) +
+         sequence.begin;
+}
+
+__device__ inline Sequence sequence_of(const Pass& p, const Place& at) {
+  return yoso::sequence(p.side, p.order.wave.first_sequence + at.sequence, p.codes.cols);
+}
+
+// Of a first pass: kPerLane neighbours a lane.
+template <class Code, int kPerLane>
+__device__ Loaded<kPerLane> load_first(const Pass& p, const Place& at) {
+  constexpr int kWarpsPerRun = kNeighbours / kPerLane;
+  const Sequence sequence = sequence_of(p, at);
+  const Code* codes = codes_of<Code>(p, at, sequence);
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t mine = at.tile * kTileRows<kPerLane> + warp / kWarpsPerRun * kRunRows +
+                       lane * kNeighbours + warp % kWarpsPerRun * kPerLane;
+  constexpr int kPerWord = 4 / sizeof(Code);
+  using Words = Vec<uint32_t, kPerLane / kPerWord>;
+  Loaded<kPerLane> loaded;
+  if (mine + kPerLane <= sequence.rows && sequence.mask == nullptr &&
+      reinterpret_cast<uintptr_t>(codes + mine) % alignof(Words) == 0) {
+    const auto words = Words::load(reinterpret_cast<const uint32_t*>(codes + mine));
 #pragma unroll
-    for (int k = 0; k < kRowsPerLane; ++k) {
-      const int64_t i = first + k * kWarp + lane;
-      loaded.rows[k] = i < count ? from[i] : 0;
-      loaded.digits[k] = i < count ? uint32_t{codes[loaded.rows[k]]} >> p.shift : kDigits;
-    }
-    return loaded;
-  }
-  const int64_t mine = first + lane * kRowsPerLane;
-  if (mine + kRowsPerLane <= sequence.rows && sequence.mask == nullptr &&
-      reinterpret_cast<uintptr_t>(codes + mine) % 16 == 0) {
-    constexpr int kPerLoad = 16 / sizeof(Code);
-#pragma unroll
-    for (int k = 0; k < kRowsPerLane; k += kPerLoad) {
-      const uint4 words = *reinterpret_cast<const uint4*>(codes + mine + k);
-      const uint32_t all[] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-      for (int c = 0; c < kPerLoad; ++c) {
-        constexpr int kPerWord = 4 / sizeof(Code);
-        loaded.digits[k + c] =
-            all[c / kPerWord] >> (c % kPerWord * 8 * sizeof(Code)) & (kDigits - 1);
-      }
+    for (int k = 0; k < kPerLane; ++k) {
+      const uint32_t word = words.at[k / kPerWord] >> (k % kPerWord * 8 * sizeof(Code));
+      loaded.codes[k] = static_cast<Code>(word);
     }
   } else {
 #pragma unroll
-    for (int k = 0; k < kRowsPerLane; ++k) {
+    for (int k = 0; k < kPerLane; ++k) {
       const bool real = mine + k < sequence.rows && sequence.is_real(mine + k);
-      loaded.digits[k] = real ? codes[mine + k] & (kDigits - 1) : kDigits;
+      loaded.codes[k] = real ? codes[mine + k] : kNoRow;
     }
   }
 #pragma unroll
-  for (int k = 0; k < kRowsPerLane; ++k) loaded.rows[k] = static_cast<uint32_t>(mine + k);
+  for (int k = 0; k < kPerLane; ++k) loaded.rows[k] = static_cast<uint32_t>(mine + k);
+  return loaded;
+}
+
+// Of a second pass: slots k * 32 + lane of the first one, so that a warp that places them one k
+// after the other keeps their order, as a second pass must.
+__device__ inline Loaded<kNeighbours> load_second(const Pass& p, const Place& at) {
+  const uint16_t* codes = codes_of<uint16_t>(p, at, sequence_of(p, at));
+  const uint32_t* from = p.from + p.order.base(at.sequence, at.head, at.hash);
+  const int64_t count =
+      p.from_begin[p.order.segment(at.sequence, at.head, at.hash) * (kDigits + 1) + kDigits];
+  const int64_t first =
+      at.tile * kLongTile + int64_t{threadIdx.x} / kWarp * kRunRows + threadIdx.x % kWarp;
+  Loaded<kNeighbours> loaded;
+#pragma unroll
+  for (int k = 0; k < kNeighbours; ++k) {
+    const int64_t i = first + k * kWarp;
+    loaded.rows[k] = i < count ? from[i] : 0;
+    loaded.codes[k] = i < count ? codes[loaded.rows[k]] : kNoRow;
+  }
   return loaded;
 }
 
 // starts[w][s]: how many rows of digit s stand before those of warp w in this tile; returns how
 // many this thread's digit has in the tile.
-__device__ uint32_t count_digits(const Loaded& loaded, uint32_t (&starts)[kWarps][kDigits]) {
+template <int kPerLane>
+__device__ uint32_t count_digits(const Loaded<kPerLane>& loaded, int shift,
+                                 uint32_t (&starts)[kWarps][kDigits]) {
   for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] = 0;
   __syncthreads();
 #pragma unroll
-  for (const uint32_t digit : loaded.digits) {
-    if (digit < kDigits) atomicAdd(&starts[threadIdx.x / kWarp][digit], 1u);
+  for (const uint32_t code : loaded.codes) {
+    if (code != kNoRow) atomicAdd(&starts[threadIdx.x / kWarp][digit_of(code, shift)], 1u);
   }
   __syncthreads();
   uint32_t total = 0;
@@ -126,17 +153,40 @@ __device__ uint32_t sum_before(uint32_t count, uint32_t (&warp_sums)[kWarps]) {
   return sum - count;
 }
 
+// The slots of the rows that this lane has loaded; `starts`: where those of this warp begin.
+template <int kPerLane>
+__device__ void find_slots(const Loaded<kPerLane>& loaded, int shift, uint32_t* starts,
+                           uint32_t (&slots)[kPerLane]) {
+  const unsigned before = (1u << threadIdx.x % kWarp) - 1;
+#pragma unroll
+  for (int k = 0; k < kPerLane; ++k) {
+    const bool real = loaded.codes[k] != kNoRow;
+    const uint32_t digit = real ? digit_of(loaded.codes[k], shift) : kDigits;
+    const unsigned peers = __match_any_sync(kFullWarp, digit);
+    const uint32_t start = real ? starts[digit] : 0;
+    __syncwarp();
+    slots[k] = start + __popc(peers & before);
+    if (real && (peers & before) == 0) starts[digit] = start + __popc(peers);
+    __syncwarp();
+  }
+}
+
 // Counts a tile; with kPlace also sorts it and writes its rows to their slots. Sequences of one
 // tile (p.counts is null) are done then. Longer ones take three launches: count, scan_tiles, place.
-template <class Code, bool kSecond, bool kPlace>
+template <class Code, bool kSecond, bool kPlace, int kPerLane>
 __global__ void __launch_bounds__(kThreads, 4) sort_tile(Pass p) {
   __shared__ uint32_t starts[kWarps][kDigits], warp_sums[kWarps];
   __shared__ uint32_t total, shifts[kDigits];  // from a slot of the tile to one of the segment
-  __shared__ uint32_t sorted[kPlace ? kTileRows : 1];
-  __shared__ uint8_t sorted_digits[kPlace ? kTileRows : 1];
+  __shared__ uint32_t sorted[kPlace ? kTileRows<kPerLane> : 1];
+  __shared__ uint8_t sorted_digits[kPlace ? kTileRows<kPerLane> : 1];
   const Place at = place_of(p, blockIdx.x);
-  const Loaded loaded = load_tile<Code, kSecond>(p, at);
-  const uint32_t count = count_digits(loaded, starts);
+  Loaded<kPerLane> loaded;
+  if constexpr (kSecond) {
+    loaded = load_second(p, at);
+  } else {
+    loaded = load_first<Code, kPerLane>(p, at);
+  }
+  const uint32_t count = count_digits(loaded, p.shift, starts);
   const int64_t line = (at.head * p.order.wave.hashes + at.hash) * p.tiles.total + at.item;
   uint32_t* counts = p.counts ? p.counts + line * kDigits + threadIdx.x : nullptr;
   if constexpr (!kPlace) {
@@ -155,44 +205,91 @@ __global__ void __launch_bounds__(kThreads, 4) sort_tile(Pass p) {
   __syncthreads();
 
   const int64_t base = p.order.base(at.sequence, at.head, at.hash);
-  uint32_t slots[kRowsPerLane];
-  uint32_t* mine = starts[threadIdx.x / kWarp];
-  const unsigned before = (1u << threadIdx.x % kWarp) - 1;
+  uint32_t slots[kPerLane];
+  find_slots(loaded, p.shift, starts[threadIdx.x / kWarp], slots);
+  bool whole = true;
 #pragma unroll
-  for (int k = 0; k < kRowsPerLane; ++k) {
-    const uint32_t digit = loaded.digits[k];
-    const unsigned peers = __match_any_sync(kFullWarp, digit);
-    const bool real = digit < kDigits;
-    const uint32_t start = real ? mine[digit] : 0;
-    __syncwarp();
-    if (real) {
-      const uint32_t slot = start + __popc(peers & before);
-      sorted[slot] = loaded.rows[k];
-      sorted_digits[slot] = static_cast<uint8_t>(digit);
-      if ((peers & before) == 0) mine[digit] = start + __popc(peers);
-      slots[k] = slot + shifts[digit];
-    }
-    __syncwarp();
+  for (int k = 0; k < kPerLane; ++k) {
+    whole = whole && loaded.codes[k] != kNoRow;
+    if (loaded.codes[k] == kNoRow) continue;
+    const uint32_t digit = digit_of(loaded.codes[k], p.shift);
+    sorted[slots[k]] = loaded.rows[k];
+    sorted_digits[slots[k]] = static_cast<uint8_t>(digit);
+    slots[k] += shifts[digit];
   }
   if (p.order.slots) {
     uint32_t* to = p.order.slots + base + loaded.rows[0];
-    bool neighbours = !kSecond && reinterpret_cast<uintptr_t>(to) % 16 == 0;
-    for (const uint32_t digit : loaded.digits) neighbours = neighbours && digit < kDigits;
-    if (neighbours) {
+    if (!kSecond && whole && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
 #pragma unroll
-      for (int k = 0; k < kRowsPerLane; k += 4) {
+      for (int k = 0; k < kPerLane; k += 4) {
         *reinterpret_cast<uint4*>(to + k) = {slots[k], slots[k + 1], slots[k + 2], slots[k + 3]};
       }
     } else {
 #pragma unroll
-      for (int k = 0; k < kRowsPerLane; ++k) {
-        if (loaded.digits[k] < kDigits) p.order.slots[base + loaded.rows[k]] = slots[k];
+      for (int k = 0; k < kPerLane; ++k) {
+        if (loaded.codes[k] != kNoRow) p.order.slots[base + loaded.rows[k]] = slots[k];
       }
     }
   }
   __syncthreads();
   for (uint32_t slot = threadIdx.x; slot < total; slot += kThreads) {
     p.order.rows[base + slot + shifts[sorted_digits[slot]]] = sorted[slot];
+  }
+}
+
+// Codes of more than eight bits of sequences of one tile: both passes, and where buckets begin.
+template <int kPerLane>
+__global__ void __launch_bounds__(kThreads, 4) sort_short(Pass p) {
+  constexpr int kRows = kTileRows<kPerLane>;
+  __shared__ uint32_t starts[kWarps][kDigits], warp_sums[kWarps], total;
+  __shared__ uint16_t codes[kRows], rows[kRows], slot_of[kRows];
+  const Place at = place_of(p, blockIdx.x);
+  const int warp = threadIdx.x / kWarp;
+  Loaded<kPerLane> loaded = load_first<uint16_t, kPerLane>(p, at);
+  uint32_t slots[kPerLane];
+#pragma unroll
+  for (int shift = 0; shift <= 8; shift += 8) {
+    const uint32_t count = count_digits(loaded, shift, starts);
+    const uint32_t first = sum_before(count, warp_sums);
+    for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] += first;
+    if (threadIdx.x == kDigits - 1) total = first + count;
+    __syncthreads();
+    find_slots(loaded, shift, starts[warp], slots);
+#pragma unroll
+    for (int k = 0; k < kPerLane; ++k) {
+      if (loaded.codes[k] == kNoRow) continue;
+      rows[slots[k]] = static_cast<uint16_t>(loaded.rows[k]);
+      if (shift == 0) {
+        codes[loaded.rows[k]] = static_cast<uint16_t>(loaded.codes[k]);
+      } else {
+        slot_of[loaded.rows[k]] = static_cast<uint16_t>(slots[k]);
+      }
+    }
+    __syncthreads();
+    if (shift > 0) break;
+#pragma unroll
+    for (int k = 0; k < kPerLane; ++k) {
+      const uint32_t i = (warp * kPerLane + k) * kWarp + threadIdx.x % kWarp;
+      loaded.rows[k] = i < total ? rows[i] : 0;
+      loaded.codes[k] = i < total ? codes[loaded.rows[k]] : kNoRow;
+    }
+    __syncthreads();
+  }
+
+  const int64_t base = p.order.base(at.sequence, at.head, at.hash);
+  for (uint32_t i = threadIdx.x; i < total; i += kThreads) p.order.rows[base + i] = rows[i];
+  if (p.order.slots) {
+    const Sequence sequence = sequence_of(p, at);
+    for (int64_t i = threadIdx.x; i < sequence.rows; i += kThreads) {
+      if (sequence.is_real(i)) p.order.slots[base + i] = slot_of[i];
+    }
+  }
+  uint32_t* begin =
+      p.order.begin + p.order.segment(at.sequence, at.head, at.hash) * p.order.begin_stride;
+  for (uint32_t i = threadIdx.x; i <= total; i += kThreads) {
+    const int from = i == 0 ? 0 : codes[rows[i - 1]] + 1;
+    const int to = i == total ? static_cast<int>(p.order.buckets) : codes[rows[i]];
+    for (int s = from; s <= to; ++s) begin[s] = i;
   }
 }
 
@@ -223,34 +320,43 @@ __global__ void __launch_bounds__(kThreads) scan_tiles(Pass p) {
   }
 }
 
-template <class Code, bool kSecond>
+template <class Code, bool kSecond, int kPerLane>
 void run(const char* op, const Pass& pass, Stream& stream) {
   const Wave& wave = pass.order.wave;
   const int64_t blocks = pass.tiles.total * wave.heads * wave.hashes;
   if (pass.counts) {
-    launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code, kSecond, false>, pass);
+    launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code, kSecond, false, kPerLane>,
+           pass);
     launch(op, stream.handle(), wave.segments(), kThreads, 0, scan_tiles, pass);
   }
-  launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code, kSecond, true>, pass);
+  launch(op, stream.handle(), blocks, kThreads, 0, sort_tile<Code, kSecond, true, kPerLane>, pass);
+}
+
+// Calls f.template operator()<kPerLane>() for tiles that hold `rows` rows, if any do.
+template <class F>
+void with_rows_per_lane(int64_t rows, F&& f) {
+  if (rows <= kTileRows<4>) {
+    f.template operator()<4>();
+  } else if (rows <= kTileRows<8>) {
+    f.template operator()<8>();
+  } else {
+    f.template operator()<kNeighbours>();
+  }
 }
 
 // begin[s] of codes with more than eight bits: a row whose code is the first above those before it
 // begins every bucket from there to its own.
 __global__ void find_begins(Pass p) {
   const Place at = place_of(p, blockIdx.x);
-  const Wave& wave = p.order.wave;
-  const Sequence sequence = yoso::sequence(p.side, wave.first_sequence + at.sequence, p.codes.cols);
-  const uint16_t* codes =
-      p.codes.row<uint16_t>(sequence.batch, wave.first_head + at.head, wave.first_hash + at.hash) +
-      sequence.begin;
+  const uint16_t* codes = codes_of<uint16_t>(p, at, sequence_of(p, at));
   const int64_t segment = p.order.segment(at.sequence, at.head, at.hash);
   const uint32_t* rows = p.order.rows + p.order.base(at.sequence, at.head, at.hash);
   const int64_t count = p.from_begin[segment * (kDigits + 1) + kDigits];
   uint32_t* begin = p.order.begin + segment * p.order.begin_stride;
-  const int64_t last_tile = count == 0 ? 0 : (count - 1) / kTileRows;
+  const int64_t last_tile = count == 0 ? 0 : (count - 1) / kLongTile;
   if (at.tile > last_tile) return;
-  const int64_t end = min((at.tile + 1) * int64_t{kTileRows}, count);
-  for (int64_t i = at.tile * kTileRows + threadIdx.x; i <= end; i += kThreads) {
+  const int64_t end = min((at.tile + 1) * int64_t{kLongTile}, count);
+  for (int64_t i = at.tile * kLongTile + threadIdx.x; i <= end; i += kThreads) {
     if (i == end && i < count) break;  // the next tile's
     const int64_t from = i == 0 ? 0 : codes[rows[i - 1]] + int64_t{1};
     const int64_t to = i == count ? p.order.buckets : int64_t{codes[rows[i]]};
@@ -275,31 +381,43 @@ BucketOrder sort_by_code(const char* op, const ConstArray& codes, const GpuSide&
   const int64_t places = order.wave_rows * wave.heads * wave.hashes;
   order.rows = stream.allocate<uint32_t>(places);
   order.slots = want_slots ? stream.allocate<uint32_t>(places) : nullptr;
-  const bool two_passes = code_bits > 8;
-  uint32_t* first_begin = stream.allocate<uint32_t>(wave.segments() * (kDigits + 1));
+  const bool two_passes = code_bits > 8, one_tile = side.longest() <= kLongTile;
   order.begin_stride = (two_passes ? order.buckets : kDigits) + 1;
-  order.begin =
-      two_passes ? stream.allocate<uint32_t>(wave.segments() * order.begin_stride) : first_begin;
+  order.begin = stream.allocate<uint32_t>(wave.segments() * order.begin_stride);
 
-  Pass pass{.codes = codes, .side = side.rows(), .order = order, .shift = 0, .begin = first_begin};
-  pass.tiles = side.slice(side.tiles(kTileRows), wave.first_sequence, wave.sequences);
-  if (side.longest() > kTileRows) {
-    pass.counts = stream.allocate<uint32_t>(pass.tiles.total * wave.heads * wave.hashes * kDigits);
+  Pass pass{.codes = codes, .side = side.rows(), .order = order, .shift = 0, .begin = order.begin};
+  const auto tiles_of = [&](int64_t rows) {
+    return side.slice(side.tiles(rows), wave.first_sequence, wave.sequences);
+  };
+  if (one_tile) {
+    with_rows_per_lane(side.longest(), [&]<int kPerLane>() {
+      pass.tiles = tiles_of(kTileRows<kPerLane>);
+      if (two_passes) {
+        launch(op, stream.handle(), pass.tiles.total * wave.heads * wave.hashes, kThreads, 0,
+               sort_short<kPerLane>, pass);
+      } else {
+        run<uint8_t, false, kPerLane>(op, pass, stream);
+      }
+    });
+    return order;
   }
+  pass.tiles = tiles_of(kLongTile);
+  pass.counts = stream.allocate<uint32_t>(pass.tiles.total * wave.heads * wave.hashes * kDigits);
   if (!two_passes) {
-    run<uint8_t, false>(op, pass, stream);
+    run<uint8_t, false, kNeighbours>(op, pass, stream);
     return order;
   }
   // The first pass writes beside the second, and needs no slots.
   Pass second = pass;
   pass.order.rows = stream.allocate<uint32_t>(places);
   pass.order.slots = nullptr;
-  run<uint16_t, false>(op, pass, stream);
+  pass.begin = stream.allocate<uint32_t>(wave.segments() * (kDigits + 1));
+  run<uint16_t, false, kNeighbours>(op, pass, stream);
   second.shift = 8;
   second.from = pass.order.rows;
-  second.from_begin = first_begin;
+  second.from_begin = pass.begin;
   second.begin = stream.allocate<uint32_t>(wave.segments() * (kDigits + 1));
-  run<uint16_t, true>(op, second, stream);
+  run<uint16_t, true, kNeighbours>(op, second, stream);
   launch(op, stream.handle(), pass.tiles.total * wave.heads * wave.hashes, kThreads, 0, find_begins,
          second);
   return order;
