@@ -1,6 +1,8 @@
 // Sampled attention on the GPU in three steps: the keys of every hash by bucket (bucket_order.h), a
-// table of the buckets' sums, and for every query the mean of its buckets over the hashes. No
-// atomics, and every sum in an order that depends on the places in the sequence alone.
+// table of the buckets' sums, and for every query the mean of its buckets over the hashes. Where
+// there are more buckets than keys to fill them, the table holds crowded buckets only, and queries
+// add up the few keys of the others themselves. Every sum is in an order that depends on the places
+// in the sequence alone.
 //
 // Cost in bytes, mostly from L2: N M V for the sums and the same for the means.
 // SPDX-License-Identifier: Apache-2.0
@@ -10,6 +12,7 @@
 #include "yoso/cuda/stream.h"
 #include "yoso/ops/bucket_attention.h"
 #include "yoso/ops/bucket_order.h"
+#include "yoso/ops/sparse_buckets.h"
 
 namespace yoso::cuda {
 namespace {
@@ -28,11 +31,12 @@ struct Sums {
   Rows key_rows;
   Tiles tiles;  // of kSlotsPerBlock keys
   BucketOrder order;
-  float share;   // of a hash: 1 / M
-  void* tables;  // [segments][buckets][V] of Entry
-  float* head;   // [blocks][V]: a block's part of a bucket that began before it,
-  float* tail;   // and of the bucket that goes on after it
-  int lanes;     // of a row, a power of two: a team
+  float share;     // of a hash: 1 / M
+  void* tables;    // [segments][buckets][V] of Entry
+  float* head;     // [blocks][V]: a block's part of a bucket that began before it,
+  float* tail;     // and of the bucket that goes on after it
+  bool by_tables;  // of all buckets, in sparse segments too
+  int lanes;       // of a row, a power of two: a team
 };
 
 // Lanes of a row of `width` numbers, kSize at a time.
@@ -84,6 +88,7 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
   extern __shared__ float heads[];  // [teams][lanes * kSize]: parts of a bucket that began before
   const SumPlace at = sum_place(s);
   if (at.first > 0 && at.first >= at.count) return;
+  if (!s.by_tables && is_sparse(at.begin, s.order.buckets)) return;
   const int width = static_cast<int>(s.values.cols);
   const int teams = kThreads / s.lanes, team = threadIdx.x / s.lanes;
   // Every team takes part, in a short sequence too.
@@ -198,13 +203,98 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
   }
 }
 
+constexpr int kTeamRows = 64;  // of a crowded bucket, that one team adds up
+
+// The crowded buckets of sparse segments: a block looks at kThreads buckets.
+template <class T, int kSize>
+__global__ void __launch_bounds__(kThreads) sum_crowded(Sums s) {
+  extern __shared__ float parts[];  // [teams][lanes * kSize]
+  __shared__ int crowded[kThreads], count;
+  const BucketOrder& order = s.order;
+  const int64_t blocks = ceil_div(order.buckets, int64_t{kThreads});
+  const int64_t segment = blockIdx.x / blocks;
+  const uint32_t* begin = order.begin_of(segment);
+  if (!is_sparse(begin, order.buckets)) return;
+  const int64_t bucket = blockIdx.x % blocks * kThreads + threadIdx.x;
+  const bool is_crowded = bucket < order.buckets && begin[bucket + 1] - begin[bucket] > kFew;
+  if (threadIdx.x == 0) count = 0;
+  if (!__syncthreads_or(is_crowded)) return;
+  if (is_crowded) crowded[atomicAdd(&count, 1)] = static_cast<int>(bucket);  // in any order
+  __syncthreads();
+
+  const int64_t hash = segment % order.wave.hashes;
+  const int64_t head = segment / order.wave.hashes % order.wave.heads;
+  const int64_t in_wave = segment / order.wave.hashes / order.wave.heads;
+  const Sequence sequence =
+      yoso::sequence(s.key_rows, order.wave.first_sequence + in_wave, s.values.rows);
+  const T* values = s.values.row<T>(sequence.batch, order.wave.first_head + head, sequence.begin);
+  const uint32_t* rows = order.rows + order.base(in_wave, head, hash);
+  const int width = static_cast<int>(s.values.cols), stride = s.lanes * kSize;
+  const int teams = kThreads / s.lanes, team = threadIdx.x / s.lanes;
+  Entry<T>* table = static_cast<Entry<T>*>(s.tables) + segment * order.buckets * width;
+  for (int c0 = 0; c0 < width; c0 += stride) {
+    const int c = c0 + threadIdx.x % s.lanes * kSize;
+    const bool in_width = c < width;
+    const auto add_rows = [&](uint32_t first, uint32_t last, float(&sum)[kSize]) {
+      constexpr int kAhead = 4;
+      for (uint32_t slot = first; in_width && slot < last; slot += kAhead) {
+        Vec<T, kSize> ahead[kAhead];
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          const int64_t row = rows[min(slot + k, last - 1)];
+          ahead[k] = Vec<T, kSize>::load(values + row * s.values.row_stride + c);
+        }
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          if (slot + k < last) add(sum, ahead[k]);
+        }
+      }
+    };
+    const auto write = [&](int b, const float(&sum)[kSize]) {
+      if (!in_width) return;
+      Vec<Entry<T>, kSize> entry;
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) entry.at[k] = narrow<Entry<T>>(s.share * sum[k]);
+      entry.store(table + int64_t{b} * width + c);
+    };
+    for (int i = team; i < count; i += teams) {
+      const int b = crowded[i];
+      if (begin[b + 1] - begin[b] > kTeamRows) continue;
+      float sum[kSize] = {};
+      add_rows(begin[b], begin[b + 1], sum);
+      write(b, sum);
+    }
+    for (int i = 0; i < count; ++i) {  // the others by all teams
+      const int b = crowded[i];
+      const uint32_t size = begin[b + 1] - begin[b];
+      if (size <= kTeamRows) continue;
+      const uint32_t share = (size + teams - 1) / teams;
+      const uint32_t first = min(begin[b] + team * share, begin[b + 1]);
+      float sum[kSize] = {};
+      add_rows(first, min(first + share, begin[b + 1]), sum);
+      float* part = parts + team * stride + threadIdx.x % s.lanes * kSize;
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) part[k] = sum[k];
+      __syncthreads();
+      if (team == 0) {
+        for (int other = 1; other < teams; ++other) {
+#pragma unroll
+          for (int k = 0; k < kSize; ++k) sum[k] += part[other * stride + k];
+        }
+        write(b, sum);
+      }
+      __syncthreads();
+    }
+  }
+}
+
 // Joins the parts of the buckets that go on after the block in which they begin: a warp for each.
 template <class T>
 __global__ void join_buckets(Sums s) {
   const SumPlace at = sum_place(s);
   const BucketOrder& order = s.order;
   const int64_t last = int64_t{at.first} + kSlotsPerBlock;
-  if (last >= at.count) return;
+  if (last >= at.count || (!s.by_tables && is_sparse(at.begin, order.buckets))) return;
   const int b = first_from(at.begin, static_cast<int>(order.buckets), static_cast<int>(last)) -
                 1;  // it holds slot last - 1
   if (at.begin[b] < static_cast<uint32_t>(at.first) || at.begin[b + 1] <= last) return;
@@ -226,51 +316,122 @@ __global__ void join_buckets(Sums s) {
 struct Means {
   BucketAttention a;    // rows on the GPU
   Tiles tiles;          // of queries
-  Wave wave;            // key heads
+  BucketOrder order;    // of the keys, with the wave
   int64_t query_heads;  // of the wave, from first_query_head
   int64_t first_query_head;
   int64_t keys_per_query;   // key heads that a query head meets
   int64_t queries_per_key;  // query heads that a key head meets
   int64_t buckets;
   const void* tables;
+  float share;     // of a hash: 1 / M
+  bool by_tables;  // all of them are whole, in sparse segments too
   int lanes;
+};
+
+// Where a team of lanes finds its query.
+struct MeanPlace {
+  Sequence sequence;
+  int64_t in_wave, head, i;  // head: of the wave
+
+  __device__ explicit MeanPlace(const Means& m) : head(blockIdx.x % m.query_heads) {
+    const auto [all_sequence, tile] = m.tiles[blockIdx.x / m.query_heads];
+    sequence = yoso::sequence(m.a.query_rows, all_sequence, m.a.out.rows);
+    in_wave = all_sequence - m.order.wave.first_sequence;
+    i = tile * m.tiles.rows_per_tile + threadIdx.x / m.lanes;
+  }
+  __device__ bool is_real() const { return sequence.is_real(i); }
+  // The first of the m.keys_per_query key heads that it meets.
+  __device__ int64_t first_key_head(const Means& m) const {
+    return head / m.queries_per_key * m.keys_per_query;
+  }
+  __device__ bool is_sparse(const Means& m) const {
+    return !m.by_tables && m.keys_per_query > 0 &&
+           cuda::is_sparse(m.order.begin_of(m.order.segment(in_wave, first_key_head(m), 0)),
+                           m.buckets);
+  }
+  template <int kSize>
+  __device__ void write(const Means& m, int64_t c, const float (&sum)[kSize]) const {
+    with_element(m.a.out.dtype, [&]<class Out>() {
+      Vec<Out, kSize> result;
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(sum[k]);
+      result.store(m.a.out.row<Out>(sequence.batch, m.first_query_head + head, sequence.begin + i) +
+                   c);
+    });
+  }
 };
 
 // A team of lanes a query: the sum of its entries, which are shares already.
 template <class E, int kSize, class Code>
 __global__ void __launch_bounds__(kThreads) mean_over_hashes(Means m) {
-  const int64_t head = blockIdx.x % m.query_heads;
-  const auto [all_sequence, tile] = m.tiles[blockIdx.x / m.query_heads];
-  const Sequence sequence = yoso::sequence(m.a.query_rows, all_sequence, m.a.out.rows);
-  const int64_t i = tile * m.tiles.rows_per_tile + threadIdx.x / m.lanes;
-  if (i >= sequence.rows) return;
-  const int64_t query_head = m.first_query_head + head;
-  const bool real = sequence.is_real(i);
+  const MeanPlace at(m);
+  if (at.i >= at.sequence.rows || at.is_sparse(m)) return;
   const uint32_t width = static_cast<uint32_t>(m.a.out.cols);
-  const int64_t key_head = head / m.queries_per_key * m.keys_per_query;
-  const int64_t segment =
-      ((all_sequence - m.wave.first_sequence) * m.wave.heads + key_head) * m.wave.hashes;
-  const int64_t table_size = m.buckets * width;
+  const int64_t table_size = m.buckets * width, hashes = m.order.wave.hashes;
+  const int64_t segment = m.order.segment(at.in_wave, at.first_key_head(m), 0);
   for (uint32_t c = threadIdx.x % m.lanes * kSize; c < width; c += m.lanes * kSize) {
     float sum[kSize] = {};
     const E* table = static_cast<const E*>(m.tables) + segment * table_size + c;
-    for (int64_t other = 0; real && other < m.keys_per_query; ++other) {
+    for (int64_t other = 0; at.is_real() && other < m.keys_per_query; ++other) {
       const Code* code =
-          m.a.query_codes.row<Code>(sequence.batch, query_head, 0) + sequence.begin + i;
+          m.a.query_codes.row<Code>(at.sequence.batch, m.first_query_head + at.head, 0) +
+          at.sequence.begin + at.i;
 #pragma unroll 8
-      for (int hash = 0; hash < m.wave.hashes; ++hash) {
+      for (int hash = 0; hash < hashes; ++hash) {
         const auto v = Vec<E, kSize>::load(table + *code * width);
         add(sum, v);
         table += table_size;
         code += m.a.query_codes.row_stride;
       }
     }
-    with_element(m.a.out.dtype, [&]<class Out>() {
-      Vec<Out, kSize> result;
+    at.write(m, c, sum);
+  }
+}
+
+// The same in sparse segments: the values of what the query meets, and the entries of crowded
+// buckets alone.
+template <class T, int kSize>
+__global__ void __launch_bounds__(kThreads, 3) mean_over_visits(Means m) {
+  extern __shared__ uint32_t lists[];  // [teams][Met::kCapacity]
+  const MeanPlace at(m);
+  if (at.i >= at.sequence.rows || !at.is_sparse(m)) return;
+  const uint32_t width = static_cast<uint32_t>(m.a.out.cols);
+  const int64_t table_size = m.buckets * width;
+  const Wave& wave = m.order.wave;
+  const int64_t all_sequence = wave.first_sequence + at.in_wave;
+  const RowCodes codes(m.a.query_codes, at.sequence.batch, m.first_query_head + at.head, 0,
+                       at.sequence.begin + at.i);
+  for (uint32_t c0 = 0; c0 < width; c0 += m.lanes * kSize) {
+    const uint32_t c = c0 + threadIdx.x % m.lanes * kSize;
+    const bool in_width = c < width;
+    float sum[kSize] = {}, visited[kSize] = {};
+    for (int64_t other = 0; at.is_real() && other < m.keys_per_query; ++other) {
+      const int64_t key_head = at.first_key_head(m) + other;
+      const Entry<T>* table = static_cast<const Entry<T>*>(m.tables) +
+                              m.order.segment(at.in_wave, key_head, 0) * table_size + c;
+      const Sequence keys = yoso::sequence(m.a.key_rows, all_sequence, m.a.values.rows);
+      const T* values = m.a.values.row<T>(keys.batch, wave.first_head + key_head, keys.begin) + c;
+      for (int64_t hash = 0; hash < wave.hashes; hash += Met::kHashes) {
+        const Met met = list_met(m.order, at.in_wave, key_head, codes, hash, m.lanes,
+                                 lists + threadIdx.x / m.lanes * Met::kCapacity);
+        if (!in_width) continue;
+#pragma unroll 4
+        for (int k = 0; k < met.rows; ++k) {
+          const auto value = Vec<T, kSize>::load(values + met.row(k) * m.a.values.row_stride);
+          add(visited, value);
+        }
+#pragma unroll 4
+        for (int k = 0; k < met.crowded; ++k) {
+          const int64_t crowded = met.hash(k);
+          const auto entry =
+              Vec<Entry<T>, kSize>::load(table + crowded * table_size + codes[crowded] * width);
+          add(sum, entry);
+        }
+      }
+    }
 #pragma unroll
-      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(sum[k]);
-      result.store(m.a.out.row<Out>(sequence.batch, query_head, sequence.begin + i) + c);
-    });
+    for (int k = 0; k < kSize; ++k) sum[k] += m.share * visited[k];
+    if (in_width) at.write(m, c, sum);
   }
 }
 
@@ -294,12 +455,11 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
   const int64_t first = tile * kRingQueries<kWidth>;
   if (first >= sequence.rows) return;
   const int64_t query_head = m.first_query_head + head;
-  const int hashes = static_cast<int>(m.wave.hashes);
+  const int hashes = static_cast<int>(m.order.wave.hashes);
   const int tables = hashes * static_cast<int>(m.keys_per_query);
   const uint32_t table_bytes = static_cast<uint32_t>(m.buckets) * kWidth * 2;
-  const int64_t segment = ((all_sequence - m.wave.first_sequence) * m.wave.heads +
-                           head / m.queries_per_key * m.keys_per_query) *
-                          m.wave.hashes;
+  const int64_t segment = m.order.segment(all_sequence - m.order.wave.first_sequence,
+                                          head / m.queries_per_key * m.keys_per_query, 0);
   const unsigned char* table = static_cast<const unsigned char*>(m.tables) + segment * table_bytes;
 
   if (threadIdx.x == 0) {
@@ -395,12 +555,14 @@ void run(const BucketAttention& a, Stream& stream) {
               .keys_per_query = std::max<int64_t>(1, key_heads / query_heads),
               .queries_per_key = key_heads == 0 ? 1 : std::max<int64_t>(1, query_heads / key_heads),
               .buckets = buckets,
+              .share = 1.0f / static_cast<float>(hashes),
               .lanes = lanes_for<kEntries>(a.values.cols)};
   means.a.query_rows = query_side.rows();
+  means.a.key_rows = key_side.rows();
   if (key_heads == 0) means.keys_per_query = 0;
   Sums sums{.values = a.values,
             .key_rows = key_side.rows(),
-            .share = 1.0f / static_cast<float>(hashes),
+            .share = means.share,
             .lanes = lanes_for<kSize>(a.values.cols)};
   const Tiles key_tiles = key_side.tiles(kSlotsPerBlock);
   // The ring wants wide loads, small tables and the copy engine.
@@ -410,6 +572,7 @@ void run(const BucketAttention& a, Stream& stream) {
   const bool by_ring = std::is_same_v<T, BFloat16> && kSize > 1 && a.code_bits <= 8 &&
                        (a.values.cols == 32 || a.values.cols == 64 || a.values.cols == 128) &&
                        table_bytes % 128 == 0 && has_bulk_copy() && stages >= 2;
+  means.by_tables = sums.by_tables = by_ring;
   const int64_t ring_queries = kRingThreads * 8 / a.values.cols * kQueriesPerTeam;
   const Tiles query_tiles = query_side.tiles(by_ring ? ring_queries : kThreads / means.lanes);
 
@@ -436,13 +599,19 @@ void run(const BucketAttention& a, Stream& stream) {
       sums.tables = stream.allocate<Entry<T>>(wave.segments() * buckets * a.values.cols);
       sums.head = stream.allocate<float>(blocks * a.values.cols);
       sums.tail = stream.allocate<float>(blocks * a.values.cols);
-      launch(op, stream.handle(), blocks, kThreads, kThreads * kSize * 4, sum_buckets<T, kSize>,
-             sums);
+      if (!by_ring) {
+        launch(op, stream.handle(), wave.segments() * ceil_div(buckets, int64_t{kThreads}),
+               kThreads, kThreads * kSize * 4, sum_crowded<T, kSize>, sums);
+      }
+      if (by_ring || rows > kSparse * buckets) {
+        launch(op, stream.handle(), blocks, kThreads, kThreads * kSize * 4, sum_buckets<T, kSize>,
+               sums);
+      }
       if (rows > kSlotsPerBlock) {
         launch(op, stream.handle(), blocks, kWarp, 0, join_buckets<T>, sums);
       }
 
-      means.wave = wave;
+      means.order = sums.order;
       means.tables = sums.tables;
       means.tiles = query_side.slice(query_tiles, s, wave.sequences);
       means.first_query_head = u * means.queries_per_key;
@@ -454,13 +623,15 @@ void run(const BucketAttention& a, Stream& stream) {
                                              : mean_from_shared<128>;
         launch(op, stream.handle(), queries, kRingThreads + kWarp, stages * table_bytes, kernel,
                means, stages);
-      } else if (a.code_bits <= 8) {
-        launch(op, stream.handle(), queries, kThreads, 0,
-               mean_over_hashes<Entry<T>, kEntries, uint8_t>, means);
-      } else {
-        launch(op, stream.handle(), queries, kThreads, 0,
-               mean_over_hashes<Entry<T>, kEntries, uint16_t>, means);
+        continue;
       }
+      auto* over_hashes = a.code_bits <= 8 ? mean_over_hashes<Entry<T>, kEntries, uint8_t>
+                                           : mean_over_hashes<Entry<T>, kEntries, uint16_t>;
+      if (rows > kSparse * buckets || means.keys_per_query == 0) {
+        launch(op, stream.handle(), queries, kThreads, 0, over_hashes, means);
+      }
+      launch(op, stream.handle(), queries, kThreads, kThreads / means.lanes * Met::kCapacity * 4,
+             mean_over_visits<T, kEntries>, means);
     }
   }
 }

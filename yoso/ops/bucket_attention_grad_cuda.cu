@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) multiply_pairs(Products p, bool of_k
                    blockIdx.x % hashes};
   const uint32_t* begin = at.begin(own);
   const int64_t slot = tile * kWarps + threadIdx.x / kWarp;
-  if (slot >= begin[own.order.buckets]) return;
+  if (slot >= begin[own.order.buckets] || at.is_visited(p)) return;
   int64_t low = 0, high = own.order.buckets;  // the bucket of the slot: begin[low] <= slot
   while (high - low > 1) {
     const int64_t middle = (low + high) / 2;
@@ -66,6 +66,7 @@ __global__ void __launch_bounds__(kThreads) multiply_pairs(Products p, bool of_k
   }
   const uint32_t* other_begin = at.begin(other);
   const int64_t first = other_begin[low], last = other_begin[low + 1];
+  if (last - first <= at.visited(p, other)) return;
   if (is_large(p, begin[low + 1] - begin[low], last - first)) return;
 
   const Matrix<T> own_factors(own.factors, own, at), factors(other.factors, other, at),
@@ -90,17 +91,37 @@ __global__ void __launch_bounds__(kThreads) multiply_pairs(Products p, bool of_k
   }
 }
 
-// Lists the large buckets, in any order.
-__global__ void list_large(Products p) {
+// Appends the numbers of the lanes that `want` it, in any order.
+__device__ inline void append(int64_t* list, bool want, int64_t number) {
+  const unsigned wanting = __ballot_sync(kFullWarp, want);
+  const int lane = threadIdx.x % kWarp, leader = __ffs(wanting) - 1;
+  if (wanting == 0) return;
+  unsigned long long first = 0;
+  if (lane == leader) {
+    first = atomicAdd(reinterpret_cast<unsigned long long*>(list),
+                      static_cast<unsigned long long>(__popc(wanting)));
+  }
+  first = __shfl_sync(kFullWarp, first, leader);
+  if (want) list[1 + first + __popc(wanting & ((1u << lane) - 1))] = number;
+}
+
+// Lists the buckets that are no matter of neighbours: large ones, and crowded ones of segments
+// whose other rows visit each other.
+__global__ void __launch_bounds__(kThreads) list_buckets(Products p) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const BucketOrder& order = p.queries.order;
-  if (i >= order.wave.segments() * order.buckets) return;
-  const int64_t bucket = i % order.buckets;
-  const Segment at(p, i / order.buckets);
-  const uint32_t *q = at.begin(p.queries), *k = at.begin(p.keys);
-  if (is_large(p, q[bucket + 1] - q[bucket], k[bucket + 1] - k[bucket])) {
-    p.large[1 + atomicAdd(reinterpret_cast<unsigned long long*>(p.large), 1ull)] = i;
+  const bool by_mma = p.staged_rows > 0;
+  bool large = false, crowded = false;
+  if (i < order.wave.segments() * order.buckets) {
+    const int64_t bucket = i % order.buckets;
+    const Segment at(p, i / order.buckets);
+    const uint32_t *q = at.begin(p.queries) + bucket, *k = at.begin(p.keys) + bucket;
+    const uint32_t queries = q[1] - q[0], keys = k[1] - k[0];
+    large = is_large(p, queries, keys);
+    crowded = !large && max(queries, keys) > kFew && at.is_visited(p);
   }
+  append(p.large, large || (crowded && !by_mma), i);
+  append(p.crowded, crowded && by_mma, i);
 }
 
 constexpr int kPanel = kWarp;  // columns of D at a time
@@ -193,34 +214,70 @@ __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
   }
 }
 
-// A team of lanes a token of one side: the sum of its parts over the hashes of the wave, and over
-// the query heads of its head.
+// Where a team of lanes sums up a row of one side, over the hashes of the wave and the query heads
+// of its head.
+struct SumPlace {
+  Sequence sequence;
+  int64_t in_wave, head, i;
+
+  __device__ SumPlace(const Half& own, const Tiles& tiles, int lanes)
+      : head(blockIdx.x % own.order.wave.heads) {
+    const auto [all_sequence, tile] = tiles[blockIdx.x / own.order.wave.heads];
+    sequence = yoso::sequence(own.side, all_sequence, own.grad.rows);
+    in_wave = all_sequence - own.order.wave.first_sequence;
+    i = tile * tiles.rows_per_tile + threadIdx.x / lanes;
+  }
+  __device__ bool is_real() const { return sequence.is_real(i); }
+  // Of a query head's parts and slots, within the segment of hash 0.
+  template <class P>
+  __device__ const P* parts(const Half& own, int64_t member, int64_t width) const {
+    return static_cast<const P*>(own.parts) +
+           own.order.base(in_wave, head * own.per_head + member, 0) * width;
+  }
+  __device__ const uint32_t* slot(const Half& own) const {
+    return own.order.slots + own.order.base(in_wave, head, 0) + i;
+  }
+
+  // Adds `sum` of columns c .. c + kSize - 1 to that of earlier waves; the last one writes it.
+  template <int kSize>
+  __device__ void finish(const Products& p, const Half& own, int64_t c, float (&sum)[kSize]) const {
+    const int64_t row = own.order.base(in_wave, 0, 0) + i;
+    float* before = own.sums + (head * own.order.wave_rows + row) * p.width + c;
+    if (is_real() && !p.first_wave) {
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) sum[k] += before[k];
+    }
+    if (!p.last_wave) {
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) before[k] = sum[k];
+      return;
+    }
+    with_element(own.grad.dtype, [&]<class Out>() {
+      Vec<Out, kSize> result;
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(p.factor * sum[k]);
+      result.store(
+          own.grad.row<Out>(sequence.batch, own.order.wave.first_head + head, sequence.begin + i) +
+          c);
+    });
+  }
+};
+
+// Every row from its parts, where the other side is not sparse.
 template <class P, int kSize>
 __global__ void __launch_bounds__(kThreads)
     sum_parts(Products p, bool of_keys, Tiles tiles, int lanes) {
   const Half& own = p.own(of_keys);
-  const int64_t heads = own.order.wave.heads, hashes = own.order.wave.hashes;
-  const int64_t head = blockIdx.x % heads;
-  const auto [all_sequence, tile] = tiles[blockIdx.x / heads];
-  const Sequence sequence = yoso::sequence(own.side, all_sequence, own.grad.rows);
-  const int64_t i = tile * tiles.rows_per_tile + threadIdx.x / lanes;
-  if (i >= sequence.rows) return;
-  const int64_t in_wave = all_sequence - own.order.wave.first_sequence;
-  const bool real = sequence.is_real(i);
-  const int64_t first = own.order.base(in_wave, head, 0);
-  const int64_t base = first - head * hashes * own.order.wave_rows;  // within a head and a hash
-  float* before = own.sums + ((head * own.order.wave_rows) + base + i) * p.width;
+  const int64_t hashes = own.order.wave.hashes;
+  const SumPlace at(own, tiles, lanes);
+  if (at.i >= at.sequence.rows) return;
+  const Segment first{at.in_wave, at.head * own.per_head, 0};
+  if (first.visited(p, p.own(!of_keys)) >= 0) return;
   for (int c = threadIdx.x % lanes * kSize; c < p.width; c += lanes * kSize) {
     float sum[kSize] = {};
-    if (real && !p.first_wave) {
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) sum[k] = before[c + k];
-    }
-    for (int64_t member = 0; real && member < own.per_head; ++member) {
-      const uint32_t* slot = own.order.slots + first + i;
-      const P* parts =
-          static_cast<const P*>(own.parts) +
-          ((head * own.per_head + member) * hashes * own.order.wave_rows + base) * p.width + c;
+    for (int64_t member = 0; at.is_real() && member < own.per_head; ++member) {
+      const uint32_t* slot = at.slot(own);
+      const P* parts = at.parts<P>(own, member, p.width) + c;
 #pragma unroll 8
       for (int hash = 0; hash < hashes; ++hash) {
         const auto v = Vec<P, kSize>::load(parts + int64_t{*slot} * p.width);
@@ -229,21 +286,80 @@ __global__ void __launch_bounds__(kThreads)
         parts += own.order.wave_rows * p.width;
       }
     }
-    if (!p.last_wave) {
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) before[c + k] = sum[k];
-      continue;
-    }
-    with_element(own.grad.dtype, [&]<class Out>() {
-      Out* to =
-          own.grad.row<Out>(sequence.batch, own.order.wave.first_head + head, sequence.begin + i) +
-          c;
-      Vec<Out, kSize> result;
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(p.factor * sum[k]);
-      result.store(to);
-    });
+    at.finish(p, own, c, sum);
   }
+}
+
+// Where the other side is sparse: every row visits the rows that it meets, and of crowded buckets
+// takes its parts. D = V, and a team has a lane for every kSize columns.
+template <class T, class P, int kSize, bool kOfKeys>
+__global__ void __launch_bounds__(kThreads, 4) sum_visits(Products p, Tiles tiles, int lanes) {
+  extern __shared__ uint32_t lists[];  // [teams][Met::kCapacity]
+  const Half &own = p.own(kOfKeys), &other = p.own(!kOfKeys);
+  const SumPlace place(own, tiles, lanes);
+  if (place.i >= place.sequence.rows) return;
+  Segment at{place.in_wave, place.head * own.per_head, 0};
+  if (at.visited(p, other) < 0) return;
+  const int lane = static_cast<int>(threadIdx.x) % lanes, c = lane * kSize;
+  const unsigned team = team_of(lanes);
+  const bool in_width = c < p.width;
+  const int members = place.is_real() ? static_cast<int>(own.per_head) : 0;
+  const int hashes = static_cast<int>(own.order.wave.hashes);
+  uint32_t* list = lists + threadIdx.x / lanes * Met::kCapacity;
+  float sum[kSize] = {};
+  for (int member = 0; member < members; ++member) {
+    at.head = place.head * own.per_head + member;
+    const T* mine_at = Matrix<T>(own.factors, own, at).data + place.i * own.factors.row_stride + c;
+    const T* factors = Matrix<T>(other.factors, other, at).data + c;
+    const T* rows = Matrix<T>(other.rows, other, at).data + c;
+    const Scales scales(other, at);
+    const RowCodes codes(own.codes, place.sequence.batch, own.order.wave.first_head + place.head,
+                         own.order.wave.first_hash, place.sequence.begin + place.i);
+    Vec<T, kSize> mine{};
+    if (in_width) mine = Vec<T, kSize>::load(mine_at);
+    for (int hash = 0; hash < hashes; hash += Met::kHashes) {
+      const Met met =
+          list_met(other.order, at.sequence, at.head / other.per_head, codes, hash, lanes, list);
+      constexpr int kAtOnce = 2;
+#pragma unroll 1
+      for (int first = 0; first < met.rows; first += kAtOnce) {
+        Vec<T, kSize> theirs[kAtOnce], row[kAtOnce];
+        float weight[kAtOnce];
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          const uint32_t j = met.row(min(first + k, met.rows - 1));
+          theirs[k] = row[k] = {};
+          weight[k] = scales.at(j);
+          if (in_width) {
+            theirs[k] = Vec<T, kSize>::load(factors + j * other.factors.row_stride);
+            row[k] = Vec<T, kSize>::load(rows + j * other.rows.row_stride);
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          float product = 0;
+#pragma unroll
+          for (int x = 0; x < kSize; ++x) product += widen(mine.at[x]) * widen(theirs[k].at[x]);
+          for (int step = lanes / 2; step >= 1; step /= 2) {
+            product += __shfl_xor_sync(team, product, step);
+          }
+          weight[k] *= product;
+          if (first + k >= met.rows) break;
+#pragma unroll
+          for (int x = 0; x < kSize; ++x) sum[x] += weight[k] * widen(row[k].at[x]);
+        }
+      }
+      if (!in_width) continue;
+      const uint32_t* slot = place.slot(own);
+      const P* parts = place.parts<P>(own, member, p.width) + c;
+#pragma unroll 2
+      for (int k = 0; k < met.crowded; ++k) {
+        const int64_t offset = met.hash(k) * own.order.wave_rows;
+        add(sum, Vec<P, kSize>::load(parts + (offset + slot[offset]) * p.width));
+      }
+    }
+  }
+  if (in_width) place.finish(p, own, c, sum);
 }
 
 // dp/dx of the expected weight, with its floors (bucket_attention_grad.h).
@@ -316,10 +432,11 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
   }
 }
 
-// Parts and orders of the buckets in flight stay below this; beyond, sequences, heads and at last
-// hashes go one after another.
-constexpr int64_t kBytesInFlight = int64_t{1} << 30;
-constexpr int kOuterBlocks = 1024;
+// Parts and orders of the buckets in flight stay below this, or below so much a row and head where
+// that is more; beyond, sequences, heads and at last hashes go one after another. Few hashes at a
+// time are slow: between them the sums so far are written and read again.
+constexpr int64_t kBytesInFlight = int64_t{1} << 30, kBytesPerRow = 256;
+constexpr int kOuterBlocks = 1024, kCrowdedBlocks = 2048;
 
 template <class T>
 class Run {
@@ -348,9 +465,9 @@ class Run {
     p_.value_width = a.values.cols;
     p_.factor = static_cast<float>(static_cast<double>(a.code_bits) / 2 /
                                    static_cast<double>(a.query_codes.rows));
+    const bool aligned = is_aligned(a.queries) && is_aligned(a.keys) && is_aligned(a.values) &&
+                         is_aligned(a.out_grad);
     if constexpr (!std::is_same_v<T, float>) {
-      const bool aligned = is_aligned(a.queries) && is_aligned(a.keys) && is_aligned(a.values) &&
-                           is_aligned(a.out_grad);
       const bool one_width =
           p_.width == p_.value_width && (p_.width == 32 || p_.width == 64 || p_.width == 128);
       by_mma_ = surrogate() && aligned && one_width && a.code_bits <= kMmaBits;
@@ -362,6 +479,8 @@ class Run {
     part_size_ = by_mma_ ? static_cast<int64_t>(sizeof(Part<T>)) : 4;
     lanes_ = 1;
     while (lanes_ < kWarp && lanes_ * part_vec() < p_.width) lanes_ *= 2;
+    p_.by_visits =
+        part_vec() > 1 && aligned && p_.width == p_.value_width && p_.width <= lanes_ * part_vec();
     for (Half* half : {&p_.queries, &p_.keys}) half->tiles = side_of(*half).tiles(kWarps);
     query_tiles_ = query_side_.tiles(kThreads / lanes_);
     key_tiles_ = key_side_.tiles(kThreads / lanes_);
@@ -372,7 +491,10 @@ class Run {
     // Bytes of one hash, of one sequence and one key head with its query heads.
     const int64_t hash_bytes = ratio_ * (rows * (8 + (surrogate() ? part_size_ * p_.width : 0)) +
                                          8 * (int64_t{2} << a_.code_bits));
-    const int64_t fit = std::max<int64_t>(1, kBytesInFlight / std::max<int64_t>(1, hash_bytes));
+    const int64_t all_rows = std::max(a_.queries.size() / std::max<int64_t>(1, a_.queries.cols),
+                                      a_.keys.size() / std::max<int64_t>(1, a_.keys.cols));
+    const int64_t in_flight = std::max(kBytesInFlight, kBytesPerRow * all_rows);
+    const int64_t fit = std::max<int64_t>(1, in_flight / std::max<int64_t>(1, hash_bytes));
     const int64_t hash_step = surrogate() ? std::min(hashes, fit) : hashes;
     const int64_t groups = std::max<int64_t>(1, fit / hash_step);
     const int64_t head_step = std::max<int64_t>(1, std::min(groups, a_.keys.heads));
@@ -431,15 +553,17 @@ class Run {
       visit(p_.keys, true);
       return;
     }
-    // A large bucket has more than half of large_from queries, or more rows than fit.
+    // A large bucket has more than half of large_from queries, or more rows than fit; a crowded one
+    // more than kFew rows of a side.
     const int64_t segments = queries.heads * queries.hashes;
     const int64_t query_rows = p_.queries.order.wave_rows * segments;
-    const int64_t key_rows = p_.keys.order.wave_rows * segments;
-    p_.large = stream_.allocate<int64_t>(
-        1 + (by_mma_ ? (query_rows + key_rows) / kStagedRows : 2 * query_rows / p_.large_from));
-    throw_if_failed(kOp, cudaMemsetAsync(p_.large, 0, 8, stream_.handle()));
+    const int64_t all_rows = query_rows + p_.keys.order.wave_rows * segments;
+    const int64_t large = by_mma_ ? all_rows / kStagedRows : 2 * query_rows / p_.large_from;
+    const int64_t crowded = p_.by_visits ? all_rows / kFew : 0;
+    p_.large = list(by_mma_ ? large : large + crowded);
+    p_.crowded = list(by_mma_ ? crowded : 0);
     const int64_t buckets = queries.segments() * p_.queries.order.buckets;
-    run(ceil_div(buckets, kThreads), kThreads, 0, list_large, p_);
+    run(ceil_div(buckets, kThreads), kThreads, 0, list_buckets, p_);
     if constexpr (!std::is_same_v<T, float>) {
       if (by_mma_) {
         if (p_.width == 32) multiply<32>(queries);
@@ -450,9 +574,10 @@ class Run {
         return;
       }
     }
-    const int64_t blocks = queries.heads * queries.hashes;
-    run(p_.queries.tiles.total * blocks, kThreads, 0, multiply_pairs<T>, p_, false);
-    run(p_.keys.tiles.total * blocks, kThreads, 0, multiply_pairs<T>, p_, true);
+    if (!all_visited()) {
+      run(p_.queries.tiles.total * segments, kThreads, 0, multiply_pairs<T>, p_, false);
+      run(p_.keys.tiles.total * segments, kThreads, 0, multiply_pairs<T>, p_, true);
+    }
     const int64_t shared = 4 * (kChunk * (p_.value_width + kPanel) + p_.value_width * (kPanel + 1));
     run(kOuterBlocks, kThreads, shared, multiply_outer<T>, p_);
     sum<float>(query_side_, query_tiles_, false);
@@ -465,10 +590,29 @@ class Run {
     launch(kOp, stream_.handle(), blocks, threads, shared, kernel, args...);
   }
 
+  // A list of at most so many numbers, on the GPU, empty.
+  int64_t* list(int64_t capacity) {
+    auto* numbers = stream_.allocate<int64_t>(1 + capacity);
+    throw_if_failed(kOp, cudaMemsetAsync(numbers, 0, 8, stream_.handle()));
+    return numbers;
+  }
+
+  // Whether that is so of one side in every sequence, as far as the host knows.
+  bool all_visited(const GpuSide& side) const {
+    return p_.by_visits && side.longest() <= kSparse * p_.queries.order.buckets;
+  }
+  bool all_visited() const { return all_visited(query_side_) && all_visited(key_side_); }
+
   template <int kWidth>
   void multiply(const Wave& queries) {
-    run(queries.segments() * blocks_per_segment(p_.queries.order.buckets), kSmallThreads,
-        sizeof(SmallMemory<T, kWidth>), multiply_small<T, kWidth>, p_);
+    if (!all_visited()) {
+      run(queries.segments() * blocks_per_segment(p_.queries.order.buckets), kSmallThreads,
+          sizeof(SmallMemory<T, kWidth>), multiply_small<T, kWidth>, p_);
+    }
+    if (p_.by_visits) {
+      run(kCrowdedBlocks, kSmallThreads, sizeof(CrowdedMemory<T, kWidth>),
+          multiply_crowded<T, kWidth>, p_);
+    }
     run(kOuterBlocks, kLargeThreads, kLargeWarps * sizeof(LargeMemory<T, kWidth>),
         multiply_large<T, kWidth>, p_);
   }
@@ -477,8 +621,15 @@ class Run {
   void sum(const GpuSide& side, const Tiles& all, bool of_keys) {
     const Wave& wave = of_keys ? p_.keys.order.wave : p_.queries.order.wave;
     const Tiles tiles = side.slice(all, wave.first_sequence, wave.sequences);
-    auto* kernel = part_vec() == 1 ? sum_parts<P, 1> : sum_parts<P, kVec<P>>;
-    run(tiles.total * wave.heads, kThreads, 0, kernel, p_, of_keys, tiles, lanes_);
+    const int64_t blocks = tiles.total * wave.heads;
+    if (!all_visited(of_keys ? query_side_ : key_side_)) {
+      auto* kernel = part_vec() == 1 ? sum_parts<P, 1> : sum_parts<P, kVec<P>>;
+      run(blocks, kThreads, 0, kernel, p_, of_keys, tiles, lanes_);
+    }
+    if (p_.by_visits) {
+      auto* kernel = of_keys ? sum_visits<T, P, kVec<P>, true> : sum_visits<T, P, kVec<P>, false>;
+      run(blocks, kThreads, kThreads / lanes_ * Met::kCapacity * 4, kernel, p_, tiles, lanes_);
+    }
   }
 
   void visit(const Half& own, bool of_keys) {

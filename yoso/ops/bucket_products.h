@@ -4,6 +4,7 @@
 
 #include "yoso/cuda/elements.h"
 #include "yoso/ops/bucket_order.h"
+#include "yoso/ops/sparse_buckets.h"
 
 namespace yoso::cuda {
 
@@ -26,7 +27,9 @@ struct Products {
   int64_t query_heads;         // of the wave
   int64_t staged_rows;         // on tensor cores: of a side, that a block stages at once; else 0
   int64_t large_from;          // rows; see is_large
+  bool by_visits;              // rows visit what they meet in sparse segments themselves
   int64_t* large;              // buckets for outer products, [1 + capacity]: first their number
+  int64_t* crowded;            // others of sparse segments, on tensor cores; alike
   float factor;                // T / 2M
   bool first_wave, last_wave;  // over the hashes of these sequences and heads
 
@@ -60,6 +63,14 @@ struct Segment {
   // Its runs of slots on one side: buckets, rows by slot, and where its parts begin.
   __device__ const uint32_t* begin(const Half& half) const {
     return half.order.begin_of(half.order.segment(sequence, head / half.per_head, hash));
+  }
+  // Whether rows of both halves visit what they meet: only crowded buckets are multiplied.
+  __device__ bool is_visited(const Products& p) const {
+    return visited(p, p.queries) >= 0 && visited(p, p.keys) >= 0;
+  }
+  // The most rows of a bucket of `half` that those of the other half visit themselves; -1: none.
+  __device__ int visited(const Products& p, const Half& half) const {
+    return p.by_visits && is_sparse(begin(half), half.order.buckets) ? kFew : -1;
   }
   __device__ const uint32_t* rows(const Half& half) const {
     return half.order.rows + half.order.base(sequence, head / half.per_head, hash);

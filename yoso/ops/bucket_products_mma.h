@@ -166,8 +166,7 @@ struct StagedArray {
 // lane-th slot.
 template <class T, int kWidth>
 __device__ inline void stage_group(const StagedArray<T>& a, const Group& group, uint32_t mine,
-                                   const int (&begins)[kBucketsPerBlock + 1],
-                                   StagedSide<T, kWidth>& to) {
+                                   const int* begins, StagedSide<T, kWidth>& to) {
   const int lane = threadIdx.x % kWarp;
   constexpr int kChunks = kWidth / 8, kAtOnce = kWarp / kChunks;
   const int c = lane % kChunks * 8;
@@ -275,6 +274,7 @@ __global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 2 : 4) multiply
   const int first = static_cast<int>(blockIdx.x % blocks) * kBucketsPerBlock;
   const int count = min(kBucketsPerBlock, buckets - first);
   const Segment at(p, blockIdx.x / blocks);
+  if (at.is_visited(p)) return;
   for (int b = threadIdx.x; b < 2 * (count + 1); b += kSmallThreads) {
     const uint32_t* begin = at.begin(b % 2 ? p.keys : p.queries);
     memory.begins[b % 2][b / 2] = static_cast<int>(begin[first + b / 2]);
@@ -333,6 +333,78 @@ __global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 2 : 4) multiply
       next = next_group();
       mine = row_of_lane(next);
     }
+  }
+}
+
+template <class T, int kWidth>
+struct CrowdedMemory {
+  StagedSide<T, kWidth> stages[2][2];  // of queries, keys
+  RowsOut<Part<T>, kWidth> out[kSmallWarps];
+};
+
+// The same for listed buckets, one at a time; rows that meet few have visited them (kFew).
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kSmallThreads, kWidth == 128  ? 2
+                                                 : kWidth == 64 ? 4
+                                                                : 6) multiply_crowded(Products p) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  auto& memory = *reinterpret_cast<CrowdedMemory<T, kWidth>*>(shared);
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int of_keys = warp / 2, tile = warp % 2 * 16;
+  const Half &own_half = p.own(of_keys), &other_half = p.own(!of_keys);
+  const bool factors = warp % 2 == 0, other_scaled = other_half.scale.data != nullptr;
+  const int64_t buckets = p.queries.order.buckets, items = p.crowded[0];
+  const int bits = __popcll(buckets - 1);
+  struct Item {
+    Group group;
+    StagedArray<T> array;
+    Part<T>* parts;
+    uint32_t mine;  // the row of the lane-th slot
+  };
+  const auto item_at = [&](int64_t i) -> Item {
+    const int64_t index = i < items ? p.crowded[1 + i] : 0;
+    const Segment at(p, index >> bits);
+    Item item{
+        .group = {},
+        .array = {.factors = factors,
+                  .matrix = Matrix<T>(factors ? own_half.factors : own_half.rows, own_half, at),
+                  .scales = Scales(own_half, at).data,
+                  .order = at.rows(own_half)},
+        .parts = nullptr,
+        .mine = 0};
+    if (i >= items) return item;
+    const int64_t bucket = index & (buckets - 1);
+    const uint32_t *own = at.begin(own_half) + bucket, *other = at.begin(other_half) + bucket;
+    item.group = {.bucket = 0,
+                  .count = 1,
+                  .own = static_cast<int>(own[0]),
+                  .own_count = static_cast<int>(own[1] - own[0]),
+                  .other = static_cast<int>(other[0]),
+                  .other_count = static_cast<int>(other[1] - other[0])};
+    item.parts = at.parts<Part<T>>(own_half, kWidth) + (item.group.own + tile) * int64_t{kWidth};
+    if (lane < item.group.own_count) item.mine = item.array.order[item.group.own + lane];
+    return item;
+  };
+  int64_t i = blockIdx.x;
+  Item next = item_at(i), item = next;
+  item.group = {};  // nothing yet
+  for (int buffer = 0;; buffer ^= 1) {
+    stage_group<T, kWidth>(next.array, next.group, next.mine, /*begins=*/nullptr,
+                           memory.stages[buffer ^ 1][of_keys]);
+    i += gridDim.x;
+    const Item after = item_at(i);
+    wait_for_copies<1>();
+    __syncthreads();
+    if (tile < item.group.own_count && item.group.other_count > kFew) {
+      const auto& stage = memory.stages[buffer];
+      multiply_tile<T, kWidth>(stage[of_keys], item.group.own_count, tile, stage[1 - of_keys],
+                               item.group.other_count, other_scaled, /*one_bucket=*/true,
+                               item.parts, memory.out[warp]);
+    }
+    __syncthreads();
+    if (next.group.count == 0) return;
+    item = next;
+    next = after;
   }
 }
 
