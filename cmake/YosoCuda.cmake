@@ -15,6 +15,10 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.0)
   message(FATAL_ERROR "nvcc is ${CMAKE_CUDA_COMPILER_VERSION}, expected 13.0 or newer; "
                       "-DYOSO_CUDA=OFF builds without a GPU")
 endif()
+if(architectures MATCHES "90a")
+  # Nothing else tells host code that sm_90a is among them: has_wgmma() of yoso/cuda/wgmma.h.
+  add_compile_definitions($<$<COMPILE_LANGUAGE:CUDA>:YOSO_SM90A>)
+endif()
 find_package(CUDAToolkit REQUIRED)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # the one that torch has loaded
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc speaks C++20

@@ -46,11 +46,15 @@ function(yoso_add_test name)
   endif()
 endfunction()
 
-# yoso_add_gpu_test(attention_cuda_test yoso::autograd): the same for a test that needs a GPU; one
-# ctest case, label cuda.
+# yoso_add_gpu_test(attention_cuda_test yoso::autograd): the same for a test that needs a GPU, from
+# its .cu where it has kernels of its own; one ctest case, label cuda.
 function(yoso_add_gpu_test name)
   if(YOSO_DEVELOPER AND YOSO_CUDA)
-    add_executable(${name} ${name}.cc)
+    set(source ${name}.cc)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}.cu)
+      set(source ${name}.cu)
+    endif()
+    add_executable(${name} ${source})
     target_link_libraries(${name} PRIVATE ${ARGN} yoso_options GTest::gmock GTest::gtest_main)
     add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
     set_tests_properties(${name} PROPERTIES

@@ -116,8 +116,9 @@ class Mirror {
     if (a.data == nullptr) return range;
     if (a.size() > 0) {
       int64_t low = 0, high = a.cols;
-      for (const auto& [extent, stride] :
-           {std::pair{a.batch, a.batch_stride}, {a.heads, a.head_stride}, {a.rows, a.row_stride}}) {
+      const std::pair<int64_t, int64_t> steps[] = {
+          {a.batch, a.batch_stride}, {a.heads, a.head_stride}, {a.rows, a.row_stride}};
+      for (const auto& [extent, stride] : steps) {
         const int64_t end = (extent - 1) * stride;
         low += std::min<int64_t>(end, 0);
         high += std::max<int64_t>(end, 0);

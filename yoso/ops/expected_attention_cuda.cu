@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/expected_attention.h"
-#include "yoso/ops/pair_sums_mma.h"
+#include "yoso/ops/pair_sums_wgmma.h"
 
 namespace yoso::cuda {
 
@@ -17,12 +17,11 @@ void expected_attention(const ExpectedAttention& a, Stream& stream) {
                   .values_out = a.out};
     clear_masked_rows(kName, sums.fixed, a.out, stream);
     if constexpr (sizeof(T) == 2) {
-      if (fits_mma(a.queries, a.values)) {
+      if (fits_tensor_cores(a.queries, a.values)) {
         for (ConstArray* x : {&sums.fixed.rows, &sums.moving.rows, &sums.moving.values}) {
           pack_where_needed<T>(kName, *x, stream);
         }
-        sums.tiles = query_side.tiles(kFixedRows);
-        return sum_all_pairs_mma<Sum::kValues>(kName, sums, stream);
+        return sum_all_pairs_on_tensor_cores<Sum::kValues>(kName, sums, query_side, stream);
       }
     }
     sums.tiles = query_side.tiles(kPairTile);

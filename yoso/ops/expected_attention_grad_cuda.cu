@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/expected_attention_grad.h"
-#include "yoso/ops/pair_sums_mma.h"
+#include "yoso/ops/pair_sums_wgmma.h"
 
 namespace yoso::cuda {
 
@@ -27,17 +27,15 @@ void expected_attention_grad(const ExpectedAttentionGrad& a, Stream& stream) {
                     .values_out = a.value_grad,
                     .rows_out = a.key_grad};
     if constexpr (sizeof(T) == 2) {
-      if (fits_mma(a.queries, a.values)) {
+      if (fits_tensor_cores(a.queries, a.values)) {
         for (PairSide* side : {&queries, &keys}) {
           pack_where_needed<T>(kName, side->rows, stream, &side->scale);
           pack_where_needed<T>(kName, side->values, stream);
         }
         by_query.fixed = by_key.moving = queries;
         by_query.moving = by_key.fixed = keys;
-        by_query.tiles = query_side.tiles(kFixedRows);
-        by_key.tiles = key_side.tiles(kFixedRows);
-        sum_all_pairs_mma<Sum::kRows>(kName, by_query, stream);
-        return sum_all_pairs_mma<Sum::kBoth>(kName, by_key, stream);
+        sum_all_pairs_on_tensor_cores<Sum::kRows>(kName, by_query, query_side, stream);
+        return sum_all_pairs_on_tensor_cores<Sum::kBoth>(kName, by_key, key_side, stream);
       }
     }
     by_query.tiles = query_side.tiles(kPairTile);

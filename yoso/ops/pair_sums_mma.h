@@ -1,11 +1,13 @@
 // The sums of pair_sums.h on tensor cores, for rows and values of 16 bits and up to 128 columns.
 //
-// A block keeps 128 rows of the fixed side in registers, as fragments, and walks through the moving
-// side in tiles of 64 rows, of which the next one is on its way while one is used. Of a tile 16
-// rows are taken at a time: x = rows . rows (and G.v = values . values) come out of the tensor
+// A block keeps rows of the fixed side in registers, as fragments, and walks through the moving
+// side in tiles, of which the next one is on its way while one is used. Of a tile some columns (its
+// rows) are taken at a time: x = rows . rows (and G.v = values . values) come out of the tensor
 // cores in the layout in which, weighed and rounded to 16 bits, they go in again as factors of the
 // sums. There is no maximum and nothing to rescale. Sums are float; a row's order is that of real
 // rows.
+//
+// An engine multiplies: MmaEngine below on every GPU, WgmmaEngine (pair_sums_wgmma.h) on Hopper.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -18,21 +20,6 @@
 #include "yoso/ops/pair_sums.h"
 
 namespace yoso::cuda {
-
-constexpr int kFixedRows = 128, kMovingRows = 64;
-
-// How a block is made up: what is kept in registers decides.
-template <int kWidth, Sum kSum>
-struct MmaShape {
-  // 16 rows a warp hold less; 32 rows read shared memory half as often.
-  static constexpr int kRowTiles = kSum == Sum::kValues && kWidth <= 64 ? 2 : 1;
-  static constexpr int kThreads = kFixedRows / (16 * kRowTiles) * kWarp;
-  static constexpr int kBlocks = kRowTiles == 2 ? 3 : kWidth <= 64 ? 2 : 1;  // a multiprocessor
-  static constexpr int kTileBytes = kMovingRows * kWidth * 2;
-  static constexpr int kStageBytes = 2 * kTileBytes + kMovingRows * 4;  // rows, values, scales
-  static constexpr int kSharedBytes = 2 * kStageBytes;
-  static_assert(2 * kFixedRows * kWidth * 2 <= kSharedBytes, "the fixed side passes through");
-};
 
 // Starts to copy kRows real rows from `first` on; zeros stand for rows and columns there are not.
 template <class T, int kRows, int kThreads, int kWidth>
@@ -62,6 +49,7 @@ __device__ void copy_tile(const ConstArray& x, const PairSide::Sequence& s, int6
   }
 }
 
+// A warp's rows of the fixed side: kRowTiles of 16, kSteps of 16 columns.
 template <int kRowTiles, int kSteps>
 using FixedFragments = uint32_t[kRowTiles][kSteps][4];
 
@@ -77,48 +65,73 @@ __device__ void load_fixed(SharedTile<kWidth> tile, FixedFragments<kRowTiles, kS
   }
 }
 
-// x[2 m + n]: the products of fixed rows 16 m ... with moving rows first + 8 n ...
-template <class T, int kRowTiles, int kSteps, int kWidth>
-__device__ void multiply(const FixedFragments<kRowTiles, kSteps>& a, SharedTile<kWidth> tile,
-                         int first, float (&x)[2 * kRowTiles][4]) {
+// Tiles 2 k and 2 k + 1 of x, rounded: the factors of a sum over 16 columns.
+template <class T, int kCount>
+__device__ void pack_factors(const float (&x)[kCount][4], int k, uint32_t (&a)[4]) {
 #pragma unroll
-  for (int i = 0; i < 8 * kRowTiles; ++i) x[i / 4][i % 4] = 0;
-#pragma unroll
-  for (int k = 0; k < kSteps; ++k) {
-    uint32_t b[4];
-    tile.load_columns(tile.columns_lane(), first, k, b);
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
-      mma<T>(x[2 * m], a[m][k], b[0], b[1]);
-      mma<T>(x[2 * m + 1], a[m][k], b[2], b[3]);
-    }
+  for (int i = 0; i < 4; ++i) {
+    const auto& half = x[2 * k + i / 2];
+    a[i] = pack<T>(half[i % 2 * 2], half[i % 2 * 2 + 1]);
   }
 }
 
-// sums[m][n] += x[2 m], x[2 m + 1] rounded, times columns 8 n ... of moving rows first ...
-template <class T, int kRowTiles, int kTiles, int kWidth>
-__device__ void add_products(const float (&x)[2 * kRowTiles][4], SharedTile<kWidth> tile, int first,
-                             float (&sums)[kRowTiles][kTiles][4]) {
-  uint32_t a[kRowTiles][4];
+// Products of each warp for itself: mma.sync.
+template <class Type, int kTileWidth, Sum kSumOf>
+struct MmaEngine {
+  using T = Type;
+  using Tile = SharedTile<kTileWidth>;
+  static constexpr bool kIsCompiled = true;  // where it is not, the kernel is empty
+  static constexpr Sum kSum = kSumOf;
+  static constexpr int kWidth = kTileWidth, kSteps = kWidth / 16;
+  // 16 rows a warp hold less; 32 rows read shared memory half as often.
+  static constexpr int kRowTiles = kSum == Sum::kValues && kWidth <= 64 ? 2 : 1;
+  static constexpr int kFixedRows = 128, kMovingRows = 64, kColumns = 16;
+  static constexpr int kThreads = kFixedRows / (16 * kRowTiles) * kWarp;
+  static constexpr int kBlocks = kRowTiles == 2 ? 3 : kWidth <= 64 ? 2 : 1;  // a multiprocessor
+
+  using Fragments = FixedFragments<kRowTiles, kSteps>;
+  using Products = float[2 * kRowTiles][4];  // [2 m + n]: fixed rows 16 m ..., columns 8 n ...
+  using Sums = float[kRowTiles][2 * kSteps][4];
+
+  // x: the products of the fixed rows with moving rows first ...
+  static __device__ void multiply(const Fragments& a, Tile tile, int first, Products& x) {
 #pragma unroll
-  for (int m = 0; m < kRowTiles; ++m) {
+    for (int i = 0; i < 8 * kRowTiles; ++i) x[i / 4][i % 4] = 0;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const auto& half = x[2 * m + k / 2];
-      a[m][k] = pack<T>(half[k % 2 * 2], half[k % 2 * 2 + 1]);
+    for (int k = 0; k < kSteps; ++k) {
+      uint32_t b[4];
+      tile.load_columns(tile.columns_lane(), first, k, b);
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+        mma<T>(x[2 * m], a[m][k], b[0], b[1]);
+        mma<T>(x[2 * m + 1], a[m][k], b[2], b[3]);
+      }
     }
   }
+
+  // sums += x, rounded, times moving rows first ...
+  static __device__ void add_products(const Products& x, Tile tile, int first, Sums& sums) {
+    uint32_t a[kRowTiles][4];
 #pragma unroll
-  for (int n = 0; n < kTiles; n += 2) {
-    uint32_t b[4];
-    tile.load_rows(tile.rows_lane(), first, n / 2, b);
+    for (int m = 0; m < kRowTiles; ++m) pack_factors<T>(x, m, a[m]);
 #pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
-      mma<T>(sums[m][n], a[m], b[0], b[1]);
-      mma<T>(sums[m][n + 1], a[m], b[2], b[3]);
+    for (int n = 0; n < 2 * kSteps; n += 2) {
+      uint32_t b[4];
+      tile.load_rows(tile.rows_lane(), first, n / 2, b);
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+        mma<T>(sums[m][n], a[m], b[0], b[1]);
+        mma<T>(sums[m][n + 1], a[m], b[2], b[3]);
+      }
     }
   }
-}
+
+  // Before the barrier after which what was copied is multiplied.
+  static __device__ void publish_copies() {}
+  // Before products or sums are read.
+  template <class Results>
+  static __device__ void finish(Results&) {}
+};
 
 // Two neighbours of a row, the second one where it is `both`.
 __device__ inline void store_pair(const Array& out, int64_t i, float x, float y, bool both) {
@@ -157,113 +170,137 @@ __device__ void store_sums(const float (&sums)[kRowTiles][kTiles][4], float fact
   }
 }
 
-template <class T, int kWidth, Sum kSum>
-__global__ void __launch_bounds__(MmaShape<kWidth, kSum>::kThreads, MmaShape<kWidth, kSum>::kBlocks)
-    sum_pairs_mma(PairSums a) {
-  using Shape = MmaShape<kWidth, kSum>;
-  using Tile = SharedTile<kWidth>;
-  constexpr int kRowTiles = Shape::kRowTiles, kSteps = kWidth / 16, kThreads = Shape::kThreads;
-  constexpr bool kValues = kSum != Sum::kRows, kRows = kSum != Sum::kValues;
-  extern __shared__ __align__(128) unsigned char memory[];
-  const uint32_t shared = shared_address(memory);
-
-  const int64_t head = blockIdx.x / a.tiles.total;
-  const auto [b, tile] = a.tiles[blockIdx.x % a.tiles.total];
-  const auto fixed = a.fixed[b], moving = a.moving[b];
-  const int64_t first = tile * kFixedRows;
-  if (first >= fixed.count) return;
-  const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp;
-  const int64_t my_first = first + tid / kWarp * 16 * kRowTiles;  // row of this warp
-
-  FixedFragments<kRowTiles, kSteps> rows;
-  FixedFragments<kRowTiles, kRows ? kSteps : 1> values;
-  copy_tile<T, kFixedRows, kThreads>(a.fixed.rows, fixed, head, first, Tile{shared});
-  const Tile fixed_values{shared + kFixedRows * Tile::kRowBytes};
-  if constexpr (kRows) {
-    copy_tile<T, kFixedRows, kThreads>(a.fixed.values, fixed, head, first, fixed_values);
-  }
-  wait_for_copies();
-  __syncthreads();
-  load_fixed(Tile{shared}, rows);
-  if constexpr (kRows) load_fixed(fixed_values, values);
-  __syncthreads();
-
-  const bool scaled = a.fixed.scale.data || a.moving.scale.data;
-  float scales[2 * kRowTiles];
+// x times the scales of its columns. `scales`: of this lane's first column.
+template <int kRowTiles, int kCount>
+__device__ void scale_columns(float (&x)[kCount][4], const float* scales) {
+  constexpr int kTiles = kCount / kRowTiles;
 #pragma unroll
-  for (int k = 0; k < 2 * kRowTiles; ++k) {
-    const int64_t r = my_first + 8 * k + lane / 4;
-    scales[k] = a.fixed.scale.data && r < fixed.count
-                    ? a.fixed.scale.row<float>(fixed.batch, head, 0)[fixed[r]]
-                    : 1.0f;
+  for (int n = 0; n < kTiles; ++n) {
+    const auto pair = Vec<float, 2>::load(scales + 8 * n);
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) x[m * kTiles + n][k] *= pair.at[k % 2];
+    }
   }
+}
 
-  float value_sums[kRowTiles][kValues ? 2 * kSteps : 2][4] = {};
-  float row_sums[kRowTiles][kRows ? 2 * kSteps : 2][4] = {};
+// Shared memory of a block: of both stages the moving side's rows and values, then of both its
+// scales.
+template <class Engine>
+struct PairMemory {
+  static constexpr int kTileBytes = Engine::kMovingRows * Engine::kWidth * 2;
+  static constexpr int kScales = 2 * 2 * kTileBytes;
+  static constexpr int kBytes = kScales + 2 * Engine::kMovingRows * 4;
+  static_assert(2 * Engine::kFixedRows * Engine::kWidth * 2 <= kBytes,
+                "the fixed side passes through");
+};
 
-  // The next tile of the moving side to copy: head by head, in the order of real rows.
-  int64_t next_head = a.first_head(head), next_row = 0;
-  const int64_t end_head = moving.count == 0 ? next_head : next_head + a.heads();
-  const auto copy_next = [&](uint32_t stage) {
-    if (next_head == end_head) return;
-    copy_tile<T, kMovingRows, kThreads>(a.moving.rows, moving, next_head, next_row, Tile{stage});
-    copy_tile<T, kMovingRows, kThreads>(a.moving.values, moving, next_head, next_row,
-                                        Tile{stage + Shape::kTileBytes});
-    if (a.moving.scale.data && tid < kMovingRows) {
-      const bool there = next_row + tid < moving.count;
-      const float* scale = a.moving.scale.row<float>(moving.batch, next_head, 0);
-      copy_async<4>(stage + 2 * Shape::kTileBytes + 4 * tid,
-                    there ? scale + moving[next_row + tid] : scale, there);
+template <class Engine>
+__global__ void __launch_bounds__(Engine::kThreads, Engine::kBlocks)
+    sum_pairs_on_tensor_cores(PairSums a) {
+  if constexpr (Engine::kIsCompiled) {
+    using T = typename Engine::T;
+    using Tile = typename Engine::Tile;
+    using Memory = PairMemory<Engine>;
+    constexpr int kRowTiles = Engine::kRowTiles, kSteps = Engine::kSteps;
+    constexpr int kThreads = Engine::kThreads;
+    constexpr int kFixedRows = Engine::kFixedRows, kMovingRows = Engine::kMovingRows;
+    constexpr bool kValues = Engine::kSum != Sum::kRows, kRows = Engine::kSum != Sum::kValues;
+    extern __shared__ __align__(1024) unsigned char memory[];
+    const uint32_t shared = shared_address(memory);
+
+    const int64_t head = blockIdx.x / a.tiles.total;
+    const auto [b, tile] = a.tiles[blockIdx.x % a.tiles.total];
+    const auto fixed = a.fixed[b], moving = a.moving[b];
+    const int64_t first = tile * kFixedRows;
+    if (first >= fixed.count) return;
+    const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp;
+    const int64_t my_first = first + tid / kWarp * 16 * kRowTiles;  // row of this warp
+
+    FixedFragments<kRowTiles, kSteps> rows;
+    FixedFragments<kRowTiles, kRows ? kSteps : 1> values;
+    copy_tile<T, kFixedRows, kThreads>(a.fixed.rows, fixed, head, first, Tile{shared});
+    const Tile fixed_values{shared + kFixedRows * Tile::kRowBytes};
+    if constexpr (kRows) {
+      copy_tile<T, kFixedRows, kThreads>(a.fixed.values, fixed, head, first, fixed_values);
     }
-    next_row += kMovingRows;
-    if (next_row >= moving.count) {
-      next_row = 0;
-      ++next_head;
-    }
-  };
-
-  const int64_t num_tiles = (end_head - next_head) * ceil_div(moving.count, kMovingRows);
-  copy_next(shared);
-  for (int64_t t = 0; t < num_tiles; ++t) {
-    const int stage = t % 2 == 0 ? 0 : Shape::kStageBytes;
     wait_for_copies();
     __syncthreads();
-    copy_next(shared + Shape::kStageBytes - stage);
-    const Tile moving_rows{shared + stage}, moving_values{shared + stage + Shape::kTileBytes};
-    const float* moving_scales =
-        reinterpret_cast<const float*>(memory + stage) + 2 * Shape::kTileBytes / 4 + lane % 4 * 2;
-#pragma unroll 2
-    for (int j = 0; j < kMovingRows; j += 16) {
-      float x[2 * kRowTiles][4], g[2 * kRowTiles][4];
-      multiply<T>(rows, moving_rows, j, x);
-      if constexpr (kRows) multiply<T>(values, moving_values, j, g);
-      float column_scales[2][2] = {{1, 1}, {1, 1}};
-      if (scaled) {
-#pragma unroll
-        for (int i = 0; i < 8 * kRowTiles; ++i) {
-          const int n = i / 4 % 2, k = i % 4;
-          if (a.moving.scale.data) column_scales[n][k % 2] = moving_scales[j + 8 * n + k % 2];
-          x[i / 4][k] *= scales[i / 8 * 2 + k / 2] * column_scales[n][k % 2];
-        }
-      }
-      if constexpr (kRows) {
-        a.weight.weigh(x, g);
-        if (scaled) {
-#pragma unroll
-          for (int i = 0; i < 8 * kRowTiles; ++i)
-            g[i / 4][i % 4] *= column_scales[i / 4 % 2][i % 2];
-        }
-        add_products<T>(g, moving_rows, j, row_sums);
-      } else {
-        a.weight.weigh(x);
-      }
-      if constexpr (kValues) add_products<T>(x, moving_values, j, value_sums);
-    }
-  }
+    load_fixed(Tile{shared}, rows);
+    if constexpr (kRows) load_fixed(fixed_values, values);
+    __syncthreads();
 
-  if constexpr (kValues) store_sums(value_sums, 1, fixed, head, my_first, a.values_out);
-  if constexpr (kRows) {
-    store_sums(row_sums, a.weight.slope_factor(), fixed, head, my_first, a.rows_out);
+    CosineScale scales[2 * kRowTiles];
+#pragma unroll
+    for (int k = 0; k < 2 * kRowTiles; ++k) {
+      const int64_t r = my_first + 8 * k + lane / 4;
+      if (a.fixed.scale.data && r < fixed.count) {
+        scales[k] = CosineScale(a.fixed.scale.row<float>(fixed.batch, head, 0)[fixed[r]]);
+      }
+    }
+
+    typename Engine::Sums value_sums = {}, row_sums = {};
+
+    // The next tile of the moving side to copy: head by head, in the order of real rows.
+    int64_t next_head = a.first_head(head), next_row = 0;
+    const int64_t end_head = moving.count == 0 ? next_head : next_head + a.heads();
+    const auto copy_next = [&](int stage) {
+      if (next_head == end_head) return;
+      const Tile to{shared + stage * 2 * Memory::kTileBytes};
+      copy_tile<T, kMovingRows, kThreads>(a.moving.rows, moving, next_head, next_row, to);
+      copy_tile<T, kMovingRows, kThreads>(a.moving.values, moving, next_head, next_row,
+                                          Tile{to.base + Memory::kTileBytes});
+      if (a.moving.scale.data && tid < kMovingRows) {
+        const bool there = next_row + tid < moving.count;
+        const float* scale = a.moving.scale.row<float>(moving.batch, next_head, 0);
+        copy_async<4>(shared + Memory::kScales + 4 * (stage * kMovingRows + tid),
+                      there ? scale + moving[next_row + tid] : scale, there);
+      }
+      next_row += kMovingRows;
+      if (next_row >= moving.count) {
+        next_row = 0;
+        ++next_head;
+      }
+    };
+
+    const int64_t num_tiles = (end_head - next_head) * ceil_div(moving.count, kMovingRows);
+    copy_next(0);
+    for (int64_t t = 0; t < num_tiles; ++t) {
+      const int stage = t % 2;
+      wait_for_copies();
+      Engine::publish_copies();
+      __syncthreads();
+      copy_next(1 - stage);
+      const Tile moving_rows{shared + stage * 2 * Memory::kTileBytes};
+      const Tile moving_values{moving_rows.base + Memory::kTileBytes};
+      const float* moving_scales = reinterpret_cast<const float*>(memory + Memory::kScales) +
+                                   stage * kMovingRows + lane % 4 * 2;
+#pragma unroll 2
+      for (int j = 0; j < kMovingRows; j += Engine::kColumns) {
+        typename Engine::Products x, g;
+        Engine::multiply(rows, moving_rows, j, x);
+        if constexpr (kRows) Engine::multiply(values, moving_values, j, g);
+        Engine::finish(x);
+        if (a.moving.scale.data) scale_columns<kRowTiles>(x, moving_scales + j);
+        if constexpr (kRows) {
+          Engine::finish(g);
+          a.weight.weigh(x, scales, g);
+          if (a.moving.scale.data) scale_columns<kRowTiles>(g, moving_scales + j);
+          Engine::add_products(g, moving_rows, j, row_sums);
+        } else {
+          a.weight.weigh(x, scales);
+        }
+        if constexpr (kValues) Engine::add_products(x, moving_values, j, value_sums);
+        if constexpr (kValues) Engine::finish(value_sums);
+        if constexpr (kRows) Engine::finish(row_sums);
+      }
+    }
+
+    if constexpr (kValues) store_sums(value_sums, 1, fixed, head, my_first, a.values_out);
+    if constexpr (kRows) {
+      store_sums(row_sums, a.weight.slope_factor(), fixed, head, my_first, a.rows_out);
+    }
   }
 }
 
@@ -304,26 +341,29 @@ void pack_where_needed(const char* op, ConstArray& x, Stream& stream, ConstArray
   if (scaled) *scale = dense<const float>(scale_out, x.batch, x.heads, 1, x.rows);
 }
 
-// Whether sum_all_pairs_mma takes these.
-inline bool fits_mma(const ConstArray& rows, const ConstArray& values) {
+// Whether an engine takes these.
+inline bool fits_tensor_cores(const ConstArray& rows, const ConstArray& values) {
   return size_of(rows.dtype) == 2 && rows.cols <= 128 && values.cols <= 128;
 }
 
-template <Sum kSum>
-void sum_all_pairs_mma(const char* op, const PairSums& a, Stream& stream) {
-  const auto run = [&]<class T, int kWidth>() {
-    using Shape = MmaShape<kWidth, kSum>;
-    launch(op, stream.handle(), a.fixed.rows.heads * a.tiles.total, Shape::kThreads,
-           Shape::kSharedBytes, sum_pairs_mma<T, kWidth, kSum>, a);
-  };
+// Calls f.template operator()<T, kWidth>() for the narrowest tiles that hold the arrays of `a`.
+template <class F>
+void with_tile(const PairSums& a, F&& f) {
   const int64_t width = std::max(a.moving.rows.cols, a.moving.values.cols);
-  const auto run_width = [&]<class T>() {
-    if (width <= 32) return run.template operator()<T, 32>();
-    if (width <= 64) return run.template operator()<T, 64>();
-    run.template operator()<T, 128>();
+  const auto with_width = [&]<class T>() {
+    if (width <= 32) return f.template operator()<T, 32>();
+    if (width <= 64) return f.template operator()<T, 64>();
+    f.template operator()<T, 128>();
   };
-  a.moving.rows.dtype == DType::kBFloat16 ? run_width.template operator()<BFloat16>()
-                                          : run_width.template operator()<Float16>();
+  a.moving.rows.dtype == DType::kBFloat16 ? with_width.template operator()<BFloat16>()
+                                          : with_width.template operator()<Float16>();
+}
+
+template <class Engine>
+void run_engine(const char* op, PairSums a, const GpuSide& side, Stream& stream) {
+  a.tiles = side.tiles(Engine::kFixedRows);
+  launch(op, stream.handle(), a.fixed.rows.heads * a.tiles.total, Engine::kThreads,
+         PairMemory<Engine>::kBytes, sum_pairs_on_tensor_cores<Engine>, a);
 }
 
 }  // namespace yoso::cuda
