@@ -82,7 +82,12 @@ at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
   for (int64_t i = 0; i < config_.layers; ++i) {
     x = apply_block(*blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)], x, mask);
   }
-  return config_.norm == NormPosition::kPre ? norm_(x) : x;
+  if (config_.norm == NormPosition::kPost) return x;
+  if (!x.is_cuda() || !at::GradMode::is_enabled()) return norm_(x);
+  // The same, whose gradients of scale and shift take torch a quarter of the time
+  // (encoder_block.cc).
+  const at::Tensor unit = at::layer_norm(x, {config_.hidden}, {}, {}, norm_->options.eps());
+  return at::addcmul(norm_->bias, unit, norm_->weight);
 }
 
 }  // namespace yoso
