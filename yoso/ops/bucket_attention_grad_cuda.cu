@@ -2,10 +2,11 @@
 //
 // Surrogate: a query's gradient is a sum over hashes of what its bucket gives it. Buckets are
 // worked on one after another, each writes the rows of its own queries and keys in the order of the
-// codes (bucket_order.h), and at the end every token adds up its rows: no atomics, every sum in an
-// order that depends on the places in the sequence alone. Small buckets go pair by pair, large ones
-// by outer products: O(N M D V) whatever the data. True: every token visits the tokens that it met,
-// at the first hash where they met.
+// codes (bucket_order.h), and at the end every token adds up its rows: every sum is in an order
+// that depends on the places in the sequence alone. Small buckets go pair by pair, large ones by
+// outer products: O(N M D V) whatever the data. Where buckets are sparse, tokens visit the few
+// tokens that they meet themselves, and only crowded buckets are worked on (sparse_buckets.h).
+// True: every token visits the tokens that it met, at the first hash where they met.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <numbers>
