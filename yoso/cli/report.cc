@@ -35,7 +35,7 @@ void run(const ReportOptions& options) {
   const Machine machine = this_machine();
   report.date = utc_date();
   report.machine = join(machine.cpu, ", ", machine.cores, " cores, yoso ", YOSO_VERSION);
-  for (const std::string& folder : options.runs) report.runs.push_back(read_run_log(folder));
+  report.runs = read_run_logs(options.runs);
   for (const std::string& file : options.benches) report.benches.push_back(read_bench(file));
   if (!options.out.empty()) write(options.out, report_page(report));
   if (!options.figure.empty()) write(options.figure, report_figure(report));

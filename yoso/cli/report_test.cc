@@ -60,6 +60,24 @@ TEST_F(ReportTest, ReadsTheLogOfARun) {
   EXPECT_EQ(log.evaluations[2].accuracy, 0.5);
 }
 
+TEST_F(ReportTest, NamesRunsByWhatTheirPathsDifferIn) {
+  const auto names = [&](const std::vector<std::string>& folders) {
+    std::vector<std::string> paths, found;
+    for (const std::string& folder : folders) {
+      write(folder + "/run.jsonl", kLog);
+      paths.push_back((folder_ / folder).string());
+    }
+    for (const RunLog& log : read_run_logs(paths)) found.push_back(log.name);
+    return found;
+  };
+  EXPECT_THAT(names({"a/x/0", "a/y/1/"}), ElementsAre("0", "1"));
+  EXPECT_THAT(names({"a/x/0", "a/y/0"}), ElementsAre("x", "y"));
+  EXPECT_THAT(names({"a/t/x/0", "a/t/y/0", "b/t/x/0"}), ElementsAre("a/x", "a/y", "b/x"));
+  EXPECT_THAT(names({"a/x/0", "a/x/1", "a/y/0"}), ElementsAre("x/0", "x/1", "y/0"));
+  EXPECT_THAT(names({"a/x/0", "a/x/0"}), ElementsAre("0", "0"));
+  EXPECT_THAT(names({}), ElementsAre());
+}
+
 TEST_F(ReportTest, LeavesOutALastLineCutShort) {
   write("run.jsonl", "{\"step\": 1, \"loss\": 5}\n{\"step\": 2, \"lo");
   EXPECT_EQ(read_run_log(folder_).steps.size(), 1u);

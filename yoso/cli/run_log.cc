@@ -6,6 +6,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "yoso/core/check.h"
 
@@ -33,15 +34,41 @@ void add_line(const nlohmann::json& line, RunLog* log) {
   }
 }
 
+std::filesystem::path whole_path(const std::filesystem::path& folder) {
+  const std::filesystem::path whole = std::filesystem::absolute(folder).lexically_normal();
+  return whole.has_filename() ? whole : whole.parent_path();
+}
+
+bool all_differ(const std::vector<std::string>& names) {
+  return std::set(names.begin(), names.end()).size() == names.size();
+}
+
+// Of paths whose last parts coincide: the parts in which they differ, as few as tell them apart.
+// Empty when none do, as for one folder given twice.
+std::vector<std::string> differing_parts(std::vector<std::filesystem::path> paths) {
+  std::vector<std::string> names(paths.size());
+  while (std::any_of(paths.begin(), paths.end(), [](const auto& p) { return p.has_filename(); })) {
+    std::vector<std::string> parts;
+    for (std::filesystem::path& path : paths) {
+      parts.push_back(path.filename().string());
+      path = path.parent_path();
+    }
+    if (std::count(parts.begin(), parts.end(), parts[0]) == std::ssize(parts)) continue;
+    for (size_t i = 0; i < names.size(); ++i)
+      names[i] = parts[i] + (parts[i].empty() || names[i].empty() ? "" : "/") + names[i];
+    if (all_differ(names)) return names;
+  }
+  return {};
+}
+
 }  // namespace
 
 RunLog read_run_log(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "run.jsonl";
   std::ifstream file(path);
   if (!file) fail(path.string(), ": cannot be read, expected the log of a run");
-  const std::filesystem::path whole = std::filesystem::absolute(folder).lexically_normal();
   RunLog log;
-  log.name = (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+  log.name = whole_path(folder).filename().string();
   int64_t count = 0;
   for (std::string text; std::getline(file, text);) {
     ++count;
@@ -58,6 +85,21 @@ RunLog read_run_log(const std::filesystem::path& folder) {
     }
   }
   return log;
+}
+
+std::vector<RunLog> read_run_logs(const std::vector<std::string>& folders) {
+  std::vector<RunLog> logs;
+  std::vector<std::filesystem::path> paths;
+  std::vector<std::string> names;
+  for (const std::string& folder : folders) {
+    logs.push_back(read_run_log(folder));
+    paths.push_back(whole_path(folder));
+    names.push_back(logs.back().name);
+  }
+  if (all_differ(names)) return logs;
+  names = differing_parts(std::move(paths));
+  for (size_t i = 0; i < names.size(); ++i) logs[i].name = names[i];
+  return logs;
 }
 
 double median(std::vector<double> values) {

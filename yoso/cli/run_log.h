@@ -28,6 +28,10 @@ struct RunLog {
 // as a kill leaves it. Throws Error with file and line for anything that is not a JSON object.
 RunLog read_run_log(const std::filesystem::path& folder);
 
+// One log a folder. Where last parts coincide, a name is the parts in which the paths differ:
+// runs/text/yoso/0 and runs/text/none/0 are "yoso" and "none".
+std::vector<RunLog> read_run_logs(const std::vector<std::string>& folders);
+
 // Of the finite values; NaN without any.
 double median(std::vector<double> values);
 
