@@ -78,11 +78,21 @@ at::Tensor EncoderBlock::linear(const at::Tensor& x, torch::nn::LayerNorm* norm,
   return at::linear(unit, weight * (*norm)->weight, bias + (weight * (*norm)->bias).sum(1));
 }
 
+// A GPU is quicker with one product, for which a CPU would copy the weights in every forward.
+std::vector<at::Tensor> EncoderBlock::project(const at::Tensor& x, torch::nn::LayerNorm* norm) {
+  if (x.is_cuda()) {
+    return linear(x, norm, at::cat({query_->weight, key_->weight, value_->weight}),
+                  at::cat({query_->bias, key_->bias, value_->bias}))
+        .chunk(3, -1);
+  }
+  const at::Tensor y = norm == nullptr ? x : (*norm)(x);
+  return {linear(y, query_->weight, query_->bias), linear(y, key_->weight, key_->bias),
+          linear(y, value_->weight, value_->bias)};
+}
+
 at::Tensor EncoderBlock::attend(const at::Tensor& x, torch::nn::LayerNorm* norm,
                                 const at::Tensor& mask) {
-  const at::Tensor all = linear(x, norm, at::cat({query_->weight, key_->weight, value_->weight}),
-                                at::cat({query_->bias, key_->bias, value_->bias}));
-  std::vector<at::Tensor> rows = all.chunk(3, -1);
+  std::vector<at::Tensor> rows = project(x, norm);
   for (at::Tensor& r : rows) r = r.view({x.size(0), x.size(1), heads_, x.size(2) / heads_});
   const at::Tensor mixed = attention_->forward(rows[0], rows[1], rows[2], mask);
   return dropout_(linear(mixed.reshape(x.sizes()), out_->weight, out_->bias));

@@ -31,6 +31,7 @@ class EncoderBlock : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask);
 
  private:
+  std::vector<at::Tensor> project(const at::Tensor& x, torch::nn::LayerNorm* norm);
   at::Tensor attend(const at::Tensor& x, torch::nn::LayerNorm* norm, const at::Tensor& mask);
   at::Tensor feed_forward(const at::Tensor& x, torch::nn::LayerNorm* norm);
   static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
