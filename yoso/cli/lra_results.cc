@@ -216,16 +216,17 @@ TextTable accuracy_table(const std::vector<Cell>& cells) {
 }
 
 TextTable runs_table(const std::vector<Cell>& cells) {
-  TextTable rows = {{"task", "method", "precision", "steps", "accuracy", "attention, s", "rest, s",
-                     "input, s", "examples/s", "peak MiB", "device", "date"}};
+  TextTable rows = {{"task", "method", "precision", "steps", "accuracy", "all, s", "attention, s",
+                     "rest, s", "input, s", "examples/s", "peak MiB", "device", "date"}};
   for (const Cell& cell : cells) {
     const auto thousand = [](double seconds) { return format_number(1000 * seconds); };
     rows.push_back(
         {cell.task, cell.method, cell.precision(),
          cell.is_partial() ? share_text(cell) : format_number(static_cast<double>(cell.steps())),
-         accuracy_text(cell), thousand(cell.attention_seconds), thousand(cell.rest_seconds()),
-         thousand(cell.input_seconds), format_number(cell.examples_per_s),
-         format_number(cell.peak_mib), or_dash(cell.device), or_dash(cell.date)});
+         accuracy_text(cell), thousand(cell.step_seconds), thousand(cell.attention_seconds),
+         thousand(cell.rest_seconds()), thousand(cell.input_seconds),
+         format_number(cell.examples_per_s), format_number(cell.peak_mib), or_dash(cell.device),
+         or_dash(cell.date)});
   }
   return rows;
 }
@@ -279,7 +280,8 @@ std::vector<Section> sections(const std::vector<Cell>& cells) {
        std::string() +
            "Seconds are for 1,000 training steps, without evaluations: the median step of the "
            "first "
-           "run. Input is what a step waits for its batch. Attention is what the step takes longer "
+           "run. All is attention, rest and input together. Input is what a step waits for its "
+           "batch. Attention is what the step takes longer "
            "than one of kind none in the same setting on the same device, rest all else. "
            "Examples/s "
            "are those of the median evaluation on dev. Memory is the GPU's, or the whole process's "

@@ -81,8 +81,9 @@ TEST(LraResults, AnOldLogLeavesDashes) {
       folder, "text/none/0", "none", "steps = 20000",
       "{\"step\": 1, \"loss\": 1, \"seconds\": 2}\n{\"step\": 2, \"loss\": 1, \"seconds\": 4}\n");
   const auto cells = read_results(folder.path());
-  EXPECT_THAT(markdown(cells), HasSubstr("| text | none | float32 | 20,000 | unfinished | 0 | - | "
-                                         "- | - | - | - | - |"));
+  EXPECT_THAT(markdown(cells),
+              HasSubstr("| text | none | float32 | 20,000 | unfinished | 2,000 | 0 | - | "
+                        "- | - | - | - | - |"));
   EXPECT_TRUE(json(cells)[0]["input_seconds"].is_null());
 }
 
@@ -145,8 +146,9 @@ TEST(LraResults, AStepIsSplitByOneWithoutAttention) {
   write_run(folder, "image/none/1", "none", "steps = 3500", log(0.2, 1));
   EXPECT_EQ(read_results(folder.path())[2].attention_seconds, 1);  // the longer run counts
   std::filesystem::remove_all(folder / "image/none/1");
-  EXPECT_THAT(markdown(read_results(folder.path())),
-              HasSubstr("38.00 ± 0.71 (2) | 500 | 1,250 | 250 | 5 | 105 | - | 2026-11-25 |"));
+  EXPECT_THAT(
+      markdown(read_results(folder.path())),
+      HasSubstr("38.00 ± 0.71 (2) | 2,000 | 500 | 1,250 | 250 | 5 | 105 | - | 2026-11-25 |"));
   write_origin(folder.path() / "image/softmax/0", "A GPU", "yoso lra run");
   EXPECT_TRUE(std::isnan(same().attention_seconds));  // on another device
   write_origin(folder.path() / "image/none/0", "A GPU", "yoso lra run");
@@ -203,8 +205,9 @@ TEST(LraResults, AreWrittenAsMarkdownAndJson) {
                               "38.00 ± 0.71 (2) [38.2] | not run [74.16] | not run |"));
   EXPECT_THAT(text, HasSubstr("| yoso_32 | not run | not run | not run | not run | not run | "
                               "unfinished |"));
-  EXPECT_THAT(text, HasSubstr("| image | softmax | float32 | 35,000 | 38.00 ± 0.71 (2) | - | - | "
-                              "250 | 5 | 105 | - | 2026-11-25 |"));
+  EXPECT_THAT(text,
+              HasSubstr("| image | softmax | float32 | 35,000 | 38.00 ± 0.71 (2) | 2,000 | - | "
+                        "- | 250 | 5 | 105 | - | 2026-11-25 |"));
   EXPECT_THAT(text, HasSubstr("| skein | 38.73 | 62.47 | 80.42 | 37.27 | 71.51 | 58.08 | "
                               "Skeinformer (NAACL 2022), table 1 |"));
   EXPECT_THAT(text, HasSubstr("Skeinformer (NAACL 2022), table 1: two layers, 64 wide, batches"));
