@@ -2,6 +2,7 @@
 #include "yoso/models/encoder.h"
 
 #include "yoso/core/check.h"
+#include "yoso/nn/layer_norm.h"
 #include "yoso/nn/recompute.h"
 
 namespace yoso {
@@ -83,11 +84,7 @@ at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
     x = apply_block(*blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)], x, mask);
   }
   if (config_.norm == NormPosition::kPost) return x;
-  if (!x.is_cuda() || !at::GradMode::is_enabled()) return norm_(x);
-  // The same, whose gradients of scale and shift take torch a quarter of the time
-  // (encoder_block.cc).
-  const at::Tensor unit = at::layer_norm(x, {config_.hidden}, {}, {}, norm_->options.eps());
-  return at::addcmul(norm_->bias, unit, norm_->weight);
+  return nn::takes_norms_apart(x) ? nn::norm_apart(norm_, x) : norm_(x);
 }
 
 }  // namespace yoso

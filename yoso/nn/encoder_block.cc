@@ -2,6 +2,7 @@
 #include "yoso/nn/encoder_block.h"
 
 #include "yoso/core/check.h"
+#include "yoso/nn/layer_norm.h"
 
 namespace yoso::nn {
 namespace {
@@ -68,14 +69,11 @@ at::Tensor EncoderBlock::linear(const at::Tensor& x, const at::Tensor& weight,
   return at::linear(x, weight.view_as(weight), bias.view_as(bias));
 }
 
-// Where a GPU trains, scale and shift of the norm go into the weights: torch's kernel for their
-// gradients is the slowest of a narrow model's step.
 at::Tensor EncoderBlock::linear(const at::Tensor& x, torch::nn::LayerNorm* norm,
                                 const at::Tensor& weight, const at::Tensor& bias) {
   if (norm == nullptr) return linear(x, weight, bias);
-  if (!x.is_cuda() || !at::GradMode::is_enabled()) return linear((*norm)(x), weight, bias);
-  const at::Tensor unit = at::layer_norm(x, x.sizes().slice(2), {}, {}, (*norm)->options.eps());
-  return at::linear(unit, weight * (*norm)->weight, bias + (weight * (*norm)->bias).sum(1));
+  if (takes_norms_apart(x)) return linear_norm_apart(*norm, x, weight, bias);
+  return linear((*norm)(x), weight, bias);
 }
 
 // A GPU is quicker with one product, for which a CPU would copy the weights in every forward.

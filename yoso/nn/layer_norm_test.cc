@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/nn/layer_norm.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace yoso::nn {
+namespace {
+
+using at::Tensor;
+
+// Values and gradients of x, scale, shift and what else is given, in double.
+class LayerNormApart : public ::testing::Test {
+ protected:
+  LayerNormApart() : norm_(torch::nn::LayerNormOptions({6}).eps(1e-3)) {
+    at::manual_seed(4);
+    norm_->to(at::kDouble);
+    const at::NoGradGuard no_grad;
+    norm_->weight.normal_();
+    norm_->bias.normal_();
+  }
+
+  static Tensor normal(at::IntArrayRef sizes) {
+    return at::randn(sizes, at::kDouble).requires_grad_();
+  }
+
+  void expect_equal(const Tensor& apart, const Tensor& whole, std::vector<Tensor> inputs) const {
+    inputs.insert(inputs.end(), {norm_->weight, norm_->bias});
+    const Tensor grad = at::randn(whole.sizes(), at::kDouble);
+    const auto gradients = [&](const Tensor& y) {
+      return torch::autograd::grad({y}, inputs, {grad}, /*retain_graph=*/true);
+    };
+    constexpr double kBound = 1e-12;  // a few hundred roundings of numbers of the order of 10
+    EXPECT_LT((apart - whole).abs().max().item<double>(), kBound);
+    const auto of_apart = gradients(apart), of_whole = gradients(whole);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      EXPECT_LT((of_apart[i] - of_whole[i]).abs().max().item<double>(), kBound) << i;
+    }
+  }
+
+  torch::nn::LayerNorm norm_;
+};
+
+TEST_F(LayerNormApart, IsTheNorm) {
+  const Tensor x = normal({3, 5, 6});
+  expect_equal(norm_apart(norm_, x), norm_(x), {x});
+}
+
+TEST_F(LayerNormApart, IsTheProductOfTheNorm) {
+  const Tensor x = normal({3, 5, 6}), weight = normal({4, 6}), bias = normal({4});
+  expect_equal(linear_norm_apart(norm_, x, weight, bias), at::linear(norm_(x), weight, bias),
+               {x, weight, bias});
+}
+
+TEST_F(LayerNormApart, IsForGpusThatTrain) { EXPECT_FALSE(takes_norms_apart(at::zeros({1, 6}))); }
+
+}  // namespace
+}  // namespace yoso::nn
