@@ -70,6 +70,7 @@ class TestCompile:
     @pytest.mark.parametrize("options", [dict(), dict(conv_width=3), dict(backward_hashes=2)])
     def test_inductor_gives_the_gradients_of_eager(self, device, inductor, options):
         model = encoder(seed=4, **SAMPLED, **options).to(device)
+        torch._dynamo.utils.counters.clear()
         compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=True)
         for tokens in (20, 33):
             x = rows(2, tokens, 32, device=device).detach()
@@ -83,6 +84,7 @@ class TestCompile:
                 # Float sums in another order; a code may flip where a projection is within
                 # rounding of zero, which these inputs do not have.
                 torch.testing.assert_close(inductor, eager, rtol=1e-3, atol=1e-5)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
     @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
     def test_a_drawn_seed_is_drawn_anew_in_each_call(self, device, inductor, mode):

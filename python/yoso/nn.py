@@ -10,6 +10,7 @@ from torch.nn import functional
 from typing_extensions import Unpack
 
 from yoso._checks import both_sides, check_tensors, require, require_later
+from yoso._convolution import convolve_tokens
 from yoso.functional import AttentionOptions, attention
 
 
@@ -172,9 +173,7 @@ class Attention(nn.Module):
             )
         if key_mask is not None:
             value = value.masked_fill(~key_mask[:, None, :, None], 0)
-        heads, width = self.conv_weight.shape
-        filters = self.conv_weight.to(value.dtype)[:, None, :, None]
-        out = functional.conv2d(value, filters, padding=(width // 2, 0), groups=heads)
+        out = convolve_tokens(value, self.conv_weight)
         return out if query_mask is None else out.masked_fill(~query_mask[:, None, :, None], 0)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import yoso
+from yoso._convolution import convolve_tokens
 from yoso.integrations import hub_kernel
 from yoso.integrations.transformers.masks import padding_mask
 
@@ -116,9 +117,9 @@ def _context(
     query, key, value = (heads(f(hidden_states)) for f in (self.query, self.key, self.value))
     context = _attention(self, query, key, value, mask)
     if self.use_conv:
-        # [B, H, N, D]; heads are its channels.
         rows = value if conv_mask is None else value * conv_mask[:, :, None, None]
-        context = context + self.conv(rows.transpose(1, 2)).transpose(1, 2)
+        filters = self.conv.weight[:, 0, :, 0]
+        context = context + convolve_tokens(rows.transpose(1, 2), filters).transpose(1, 2)
     return context.flatten(-2)
 
 

@@ -1,0 +1,32 @@
+"""The depthwise convolution of YOSO-C: values over tokens, with one filter a head."""
+
+# SPDX-License-Identifier: Apache-2.0
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
+    """out[b, h, n, d] = sum_k filters[h, k] value[b, h, n + k - w // 2, d], with 0 beyond the ends.
+
+    Args:
+        value: [B, H, N, D].
+        filters: [H, w], w odd.
+
+    Returns:
+        [B, H, N, D] of the type of value.
+    """
+    heads, width = filters.shape
+    filters = filters.to(value.dtype)
+    # Where a graph for the CPU has a convolution, Inductor lays all four-dimensional tensors out
+    # for it. The backward is then fixed to one length: each length is compiled anew, and torch 2.11
+    # may take the backward of another one from its cache and fail. Sums of products it fuses, into
+    # less time than the convolution takes forward and backward together.
+    if value.is_cpu and torch.compiler.is_compiling():
+        padded = functional.pad(value, (0, 0, width // 2, width // 2))
+        tokens = value.shape[2]
+        out = filters[:, :1, None] * padded[:, :, :tokens]
+        for k in range(1, width):
+            out = out + filters[:, k, None, None] * padded[:, :, k : k + tokens]
+        return out
+    return functional.conv2d(value, filters[:, None, :, None], padding=(width // 2, 0), groups=heads)
