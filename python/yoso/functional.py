@@ -85,7 +85,7 @@ def attention(
         key_cu_seqlens: [B + 1], for the keys alone, with `query_cu_seqlens`.
         num_hashes: M, at least 1.
         code_bits: T; more than 0, and an integer from 1 to 16 when sampled. None: 8.
-        mode: "sampled", "expected", or "auto": the faster one for device, length and mask.
+        mode: "sampled", "expected", or "auto": the faster one for device, length and, on a CPU, mask.
         gradient: of queries and keys. "surrogate": the paper's lower bound of the slope. "true":
             the slope itself, at pairs that collided.
         projection: "hadamard", or "gaussian": slower, and exactly the probability above.

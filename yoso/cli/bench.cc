@@ -87,13 +87,12 @@ CLI::Option* add_list(CLI::App& command, const char* name, std::vector<T>& value
 // A subcommand with the options that all of them share; lists are separated by commas.
 template <class Grid>
 std::shared_ptr<BenchOptions<Grid>> add_subcommand(CLI::App& bench, const char* name,
-                                                   const char* help, std::vector<int64_t> tokens) {
+                                                   const char* help, Grid defaults) {
   auto options = std::make_shared<BenchOptions<Grid>>();
   CLI::App& command = *(options->command = bench.add_subcommand(name, help));
-  Grid& grid = options->grid;
+  Grid& grid = options->grid = std::move(defaults);
   grid.threads = {at::get_num_threads()};
-  grid.passes = kPasses;
-  grid.tokens = std::move(tokens);
+  if (grid.passes.empty()) grid.passes = kPasses;
   Effort& effort = grid.effort;
   add_list(command, "--tokens", grid.tokens, "lengths")->check(kPositive);
   add_list(command, "--pass", grid.passes, "what is timed")->check(CLI::IsMember(kPasses));
@@ -121,9 +120,8 @@ std::shared_ptr<BenchOptions<Grid>> add_subcommand(CLI::App& bench, const char* 
 
 // Of sampled attention alone.
 std::shared_ptr<BenchOptions<BenchGrid>> add_sampled(CLI::App& bench, const char* name,
-                                                     const char* help,
-                                                     std::vector<int64_t> tokens) {
-  auto options = add_subcommand<BenchGrid>(bench, name, help, std::move(tokens));
+                                                     const char* help, BenchGrid defaults) {
+  auto options = add_subcommand(bench, name, help, std::move(defaults));
   CLI::App& command = *options->command;
   BenchGrid& grid = options->grid;
   add_value(command, "--hashes", grid.hashes, "M, of sampled attention")->check(kPositive);
@@ -142,12 +140,14 @@ void add_input(BenchOptions<BenchGrid>& options) {
 }
 
 void add_attention(CLI::App& bench) {
+  BenchGrid defaults;
+  defaults.tokens = {256, 512, 1024, 2048, 4096, 8192};
+  defaults.kinds = {"sampled", "expected", "softmax"};
   const auto options = add_sampled(
       bench, "attention",
       "Time, memory and error of attention by length, beside torch's SDPA in the same process",
-      {256, 512, 1024, 2048, 4096, 8192});
+      defaults);
   BenchGrid& grid = options->grid;
-  grid.kinds = {"sampled", "expected", "softmax"};
   add_input(*options);
   add_list(
       *options->command, "--kinds", grid.kinds,
@@ -166,14 +166,14 @@ void add_attention(CLI::App& bench) {
 }
 
 void add_growth(CLI::App& bench) {
+  BenchGrid defaults;
+  defaults.tokens = {8192, 16384, 32768, 65536};
+  defaults.kinds = {"sampled"};
+  defaults.inputs = {"iid", "clustered", "identical"};
+  defaults.bits = {"8", "log2"};
+  defaults.peers = defaults.error = false;
   const auto options = add_sampled(
-      bench, "growth", "How the time of sampled attention grows when the length doubles",
-      {8192, 16384, 32768, 65536});
-  BenchGrid& grid = options->grid;
-  grid.kinds = {"sampled"};
-  grid.inputs = {"iid", "clustered", "identical"};
-  grid.bits = {"8", "log2"};
-  grid.peers = grid.error = false;
+      bench, "growth", "How the time of sampled attention grows when the length doubles", defaults);
   add_input(*options);
   options->command->callback([options] { run(*options); });
 }
@@ -197,23 +197,26 @@ void print_crossover(const nlohmann::json& results) {
 }
 
 void add_crossover(CLI::App& bench) {
-  const auto options =
-      add_sampled(bench, "crossover",
-                  "Expected against sampled attention by length: the table that mode auto uses",
-                  {16, 32, 64, 128, 256, 512, 1024, 2048});
-  options->grid.kinds = {"expected", "sampled"};
-  options->grid.passes = {"forward+backward"};
-  options->grid.peers = options->grid.error = false;
+  BenchGrid defaults;
+  defaults.tokens = {16, 32, 64, 128, 256, 512, 1024, 2048};
+  defaults.kinds = {"expected", "sampled"};
+  defaults.passes = {"forward+backward"};
+  defaults.peers = defaults.error = false;
+  const auto options = add_sampled(
+      bench, "crossover",
+      "Expected against sampled attention by length: the table that mode auto uses", defaults);
   options->command->callback([options] { print_crossover(run(*options)); });
 }
 
 void add_methods(CLI::App& bench) {
-  const auto options = add_subcommand<MethodsGrid>(
+  MethodsGrid defaults;
+  defaults.tokens = {256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+  defaults.heads = 4;
+  const auto options = add_subcommand(
       bench, "methods",
       "Time and memory of every way to attend by length: one attention layer, and an encoder",
-      {256, 512, 1024, 2048, 4096, 8192, 16384, 32768});
+      defaults);
   MethodsGrid& grid = options->grid;
-  grid.heads = 4;
   options->dtype->check(CLI::IsMember({"float32", "bfloat16"}));
   add_list(*options->command, "--methods", grid.methods, lra::kMethodsHelp);
   add_list(*options->command, "--parts", grid.parts, "what is timed, each alone")

@@ -85,6 +85,8 @@ TEST_F(Program, HelpTeaches) {
        {"train", "evaluate", "predict", "convert", "data", "bench", "report", "info"})
     EXPECT_THAT(result.out, HasSubstr(command));
   EXPECT_THAT(run("yoso train --help").out, HasSubstr("--resume"));
+  EXPECT_THAT(run("yoso bench methods --help").out, HasSubstr("--heads INT=4 "));
+  EXPECT_THAT(run("yoso bench crossover --help").out, HasSubstr("=forward+backward ..."));
   EXPECT_THAT(run("yoso --version").out, StartsWith("yoso 0"));
 }
 

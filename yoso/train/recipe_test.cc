@@ -3,6 +3,9 @@
 
 #include <gmock/gmock.h>
 
+#include <sstream>
+
+#include "yoso/core/file.h"
 #include "yoso/core/testing.h"
 
 namespace yoso {
@@ -120,6 +123,22 @@ TEST(Recipe, WrittenTextReadsBackTheSame) {
   EXPECT_EQ(again.model.encoder.ngrams, recipe.model.encoder.ngrams);
   EXPECT_EQ(again.train.learning_rate, recipe.train.learning_rate);
   EXPECT_EQ(to_toml(again), text);
+}
+
+// As a row begins there: | `key` | default |, strings as code.
+TEST(Recipe, ThePageHasEveryKeyAndItsDefault) {
+  const std::string page = read_text(YOSO_DOCS "/recipes.md");
+  std::istringstream lines(to_toml(Recipe{}));
+  int keys = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t equals = line.find(" = ");
+    if (equals == line.npos) continue;
+    const std::string key = line.substr(0, equals), value = line.substr(equals + 3);
+    const std::string cell = value.starts_with('"') ? "`" + value + "`" : value;
+    EXPECT_THAT(page, testing::HasSubstr("`" + key + "` | " + cell + " |"));
+    ++keys;
+  }
+  EXPECT_GT(keys, 60);
 }
 
 TEST(Recipe, ErrorsNameFileLineAndKey) {
