@@ -226,6 +226,7 @@ def test_refuses_what_yoso_has_no_form_of(argument):
         (dict(mode="sampled", code_bits=17), RuntimeError, "code_bits is 17, expected"),
         (dict(mode="exact"), RuntimeError, "mode is 'exact', expected"),
         (dict(seed=1.5), TypeError, "seed is a float, expected an int or None"),
+        (dict(seed=2**64), ValueError, "seed is 18446744073709551616, expected -2"),
     ],
 )
 def test_options_are_checked_when_registered(options, error, message):

@@ -97,6 +97,8 @@ nlohmann::json read_bench(const std::filesystem::path& path) {
     const std::string before = text.substr(0, error.byte);
     fail(path.string(), ":", 1 + std::count(before.begin(), before.end(), '\n'),
          ": is not JSON from byte ", error.byte, ", expected what yoso bench writes");
+  } catch (const Json::out_of_range&) {
+    fail(path.string(), ": has a number beyond all bounds, expected what yoso bench writes");
   }
   if (!document.is_object() || !document.contains("results") || !document["results"].is_array())
     fail(path.string(), ": has no array 'results', expected what yoso bench writes");

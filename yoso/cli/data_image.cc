@@ -43,8 +43,7 @@ void add_image_data(CLI::App& data) {
       "  MD5 c32a1d4ab5d03f1284b67883e8d13530; unpack it and name the folder\n"
       "  cifar-10-batches-bin as the recipe's data.\n"
       "This command is for copies that are kept as images. JPEG has changed the pixels: say\n"
-      "\"JPEG-recompressed CIFAR-10\" beside a result. The last tenth of train is dev, so images "
-      "are\n"
+      "\"JPEG-recompressed CIFAR-10\" beside a result. The last tenth of train is dev, so images are\n"
       "put into a random order.");
   command->callback([options] { run(*options); });
 }

@@ -88,8 +88,7 @@ void add_pathfinder_data(CLI::App& data) {
       "Writes images.npy and labels.npy, bytes that training maps and NumPy reads. Generated ones\n"
       "depend on side, difficulty, count and seed only, not on the machine or the number of\n"
       "threads. Published ones are in lra_release.gz of the Long Range Arena,\n"
-      "https://storage.googleapis.com/long-range-arena/lra_release.gz (7.7 GB; its authors give "
-      "no\n"
+      "https://storage.googleapis.com/long-range-arena/lra_release.gz (7.7 GB; its authors give no\n"
       "checksum), for instance --from lra_release/pathfinder32/curv_contour_length_14.");
   command->callback([options] { run(*options); });
 }

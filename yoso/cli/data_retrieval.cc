@@ -47,8 +47,7 @@ void add_retrieval_data(CLI::App& data) {
   command->footer(
       "The task retrieval reads the pairs of the ACL Anthology Network (AAN) that the Long Range\n"
       "Arena uses, without this command: new_aan_pairs.{train,eval,test}.tsv in lra_release.gz,\n"
-      "https://storage.googleapis.com/long-range-arena/lra_release.gz (7.7 GB; its authors give "
-      "no\n"
+      "https://storage.googleapis.com/long-range-arena/lra_release.gz (7.7 GB; its authors give no\n"
       "checksum). This command makes files of that form from manual pages, for instance those of\n"
       "Debian, which need no account and 7 MB:\n"
       "  apt-get download freebsd-manpages manpages manpages-dev\n"

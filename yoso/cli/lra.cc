@@ -234,8 +234,7 @@ void add_lra_command(CLI::App& app) {
   add_device_option(*run_command, run_options->device);
   run_command->footer(
       "Runs that are finished are left alone and interrupted ones go on, so the same command\n"
-      "continues after Ctrl-C or a crash. Start it several times with the same --out, for "
-      "instance\n"
+      "continues after Ctrl-C or a crash. Start it several times with the same --out, for instance\n"
       "to fill a GPU, and the processes share the work. docs/lra.md says how to get the data.");
   run_command->callback([run_options] { run(*run_options); });
 

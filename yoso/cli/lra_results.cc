@@ -278,12 +278,10 @@ std::vector<Section> sections(const std::vector<Cell>& cells) {
        "Each run is judged on test with the weights that were best on dev."},
       {"Speed and memory", runs_table(cells),
        std::string() +
-           "Seconds are for 1,000 training steps, without evaluations: the median step of the "
-           "first "
+           "Seconds are for 1,000 training steps, without evaluations: the median step of the first "
            "run. All is attention, rest and input together. Input is what a step waits for its "
            "batch. Attention is what the step takes longer "
-           "than one of kind none in the same setting on the same device, rest all else. "
-           "Examples/s "
+           "than one of kind none in the same setting on the same device, rest all else. Examples/s "
            "are those of the median evaluation on dev. Memory is the GPU's, or the whole process's "
            "where there is none. Runs that shared a device were slowed by each other." +
            commands(cells)},

@@ -132,7 +132,7 @@ TEST_F(LraRunTest, BadDataIsFoundBeforeTraining) {
   refused(good + "[SUM 1 2 ]\t3\n", ":6: word is '[SUM'");
   std::filesystem::remove(test);
   EXPECT_THAT(error_of([&] { run(command("--methods none")); }),
-              HasSubstr(test + ": cannot be opened: No such file or directory"));
+              HasSubstr(test + ": cannot open: No such file or directory"));
 }
 
 TEST_F(LraRunTest, OneFailureDoesNotStopTheOthers) {
@@ -145,6 +145,15 @@ TEST_F(LraRunTest, OneFailureDoesNotStopTheOthers) {
   EXPECT_EQ(cells[0].method, "none");
   EXPECT_EQ(cells[0].accuracies.size(), 1);
   EXPECT_EQ(cells[1].unfinished, 1);
+}
+
+TEST_F(LraRunTest, AFolderThatCannotBeMadeDoesNotStopTheOthers) {
+  folder_.write("runs/listops/none", "a file");
+  EXPECT_THAT(error_of([&] { run(command("--methods none,yoso_16")); }),
+              StartsWith("lra: 1 runs failed, the first: listops none seed 0: " +
+                         (folder_ / "runs/listops/none/0") +
+                         ": cannot make the folder: Not a directory"));
+  EXPECT_EQ(lra::read_results(folder_ / "runs").size(), 1);
 }
 
 TEST_F(LraRunTest, RefusesWhatItDoesNotKnow) {

@@ -160,8 +160,7 @@ std::string report_page(const Report& report) {
                  loss_chart(report.runs, "step", &Step::step),
                  loss_chart(report.runs, "seconds", &Step::seconds)}) +
             paragraph(
-                "Seconds are wall-clock time. Points of the loss are means of "
-                "neighbouring "
+                "Seconds are wall-clock time. Points of the loss are means of neighbouring "
                 "steps.");
   }
   for (const nlohmann::json& bench : report.benches) {
@@ -173,8 +172,7 @@ std::string report_page(const Report& report) {
             "Each time is the median of several runs. SDPA is torch's "
             "scaled_dot_product_attention of the "
             "same dtype, measured in the same process; the fastest SDPA is the faster of "
-            "float32 and bfloat16. Softmax is the attention kind, in the same part. A dash was not "
-            "measured.");
+            "float32 and bfloat16. Softmax is the attention kind, in the same part. A dash was not measured.");
   }
   return html_page("YOSO report", "YOSO attention", text);
 }

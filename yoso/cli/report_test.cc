@@ -103,6 +103,7 @@ TEST_F(ReportTest, NamesTheBadEntryOfABenchmark) {
     return error_of([&] { read_bench(file); }).substr(file.string().size());
   };
   EXPECT_THAT(message("{\n\"results\": [\n"), StartsWith(":3: is not JSON"));
+  EXPECT_THAT(message("{\"results\": [1e999]}"), StartsWith(": has a number beyond all bounds"));
   EXPECT_THAT(message("{}"), StartsWith(": has no array 'results'"));
   EXPECT_EQ(message("{\"results\": [3]}"), ": results[0] is number, expected an object");
   auto row = nlohmann::json::parse(kRow);

@@ -1,10 +1,10 @@
 // Answers of a transformers checkpoint to lines of text, by its head:
 //
-//   masked LM                TEXT WITH <mask>        the filled text, then the likeliest of each
-//   mask sequence classification  TEXT, or TEXT TAB TEXT  label, probabilities of all; or the one
-//   number token classification     TEXT                    token=label of every token question
-//   answering       QUESTION TAB TEXT       the answer, its probability multiple choice TEXT TAB
-//   CHOICE ...     the choice, probabilities of all
+//   masked LM                TEXT WITH <mask>         the filled text, then the likeliest of each mask
+//   sequence classification  TEXT, or TEXT TAB TEXT   label, probabilities of all; or the one number
+//   token classification     TEXT                     token=label of every token
+//   question answering       QUESTION TAB TEXT        the answer, its probability
+//   multiple choice          TEXT TAB CHOICE ...      the choice, probabilities of all
 //
 // Fields of an answer are apart by tabs. Tokens are written as the vocabulary does, without spaces.
 // SPDX-License-Identifier: Apache-2.0

@@ -3,12 +3,13 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 
 #include "yoso/core/check.h"
 
@@ -42,6 +43,35 @@ std::string read_text(const std::string& path) {
   ::close(descriptor);
   if (count < 0) fail(path, ": cannot read: ", std::strerror(error));
   return text;
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail_with_errno(path, "open");
+  struct stat status {};
+  const bool known = ::fstat(descriptor, &status) == 0;
+  if (known && !S_ISREG(status.st_mode)) {
+    ::close(descriptor);
+    fail(path.string(), ": is no file, expected one to read");
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  // A mapping of nothing is an error to the system.
+  void* data = size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+  const int error = errno;
+  ::close(descriptor);
+  errno = error;
+  if (!known || data == MAP_FAILED) fail_with_errno(path, "map into memory");
+  data_ = static_cast<const uint8_t*>(data);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) fail(folder.string(), ": cannot make the folder: ", error.message());
 }
 
 FileWriter::FileWriter(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {

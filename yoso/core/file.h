@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,8 +13,27 @@
 
 namespace yoso {
 
-// Throws Error with the path and the system's reason.
+// All that this file declares throws Error with the path and the system's reason.
+
 std::string read_text(const std::string& path);
+
+// A file in memory without reading it: the system brings the pages that are touched.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const uint8_t> bytes() const { return {data_, size_}; }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Makes it, and those above it, where they are not there.
+void make_folder(const std::filesystem::path& folder);
 
 // Writes to `path`.tmp; commit() makes it durable and gives it its name in one step. Whatever goes
 // wrong before that (a full disk, an exception, kill -9), `path` stays as it was; the temporary

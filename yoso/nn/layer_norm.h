@@ -1,5 +1,6 @@
 // Layer norms with scale and shift taken apart: torch's kernel for the gradients of those two is
-// the slowest of a narrow model's step on a GPU. SPDX-License-Identifier: Apache-2.0
+// the slowest of a narrow model's step on a GPU.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <torch/nn/modules/normalization.h>

@@ -1,5 +1,6 @@
 // Which block of its hashes attention takes for the gradients of queries and keys
-// (backward_hashes), drawn from the seed of its projections. SPDX-License-Identifier: Apache-2.0
+// (backward_hashes), drawn from the seed of its projections.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -38,10 +38,4 @@ std::vector<fs::path> sorted_files(const fs::path& folder,
   });
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail(folder.string(), ": cannot be made: ", error.message());
-}
-
 }  // namespace yoso

@@ -21,7 +21,4 @@ std::vector<std::filesystem::path> sorted_folders(const std::filesystem::path& f
 std::vector<std::filesystem::path> sorted_files(const std::filesystem::path& folder,
                                                 const std::vector<std::string>& endings);
 
-// Makes it where it is not there.
-void make_folder(const std::filesystem::path& folder);
-
 }  // namespace yoso

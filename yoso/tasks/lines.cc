@@ -11,7 +11,7 @@ namespace yoso {
 std::ifstream open_file(const std::filesystem::path& path) {
   errno = 0;
   std::ifstream in(path, std::ios::binary);
-  if (!in) fail(path.string(), ": cannot be opened: ", std::generic_category().message(errno));
+  if (!in) fail(path.string(), ": cannot open: ", std::generic_category().message(errno));
   return in;
 }
 

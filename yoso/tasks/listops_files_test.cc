@@ -167,7 +167,7 @@ TEST(ListOpsFiles, SaysWhyAFolderCannotBeMade) {
   const TestFolder folder;
   folder.write("file", "");
   const auto write = [&] { write_files(folder.path() / "file" / "sub", few(), quiet); };
-  EXPECT_THAT(error_of(write), HasSubstr("file/sub: cannot be made: Not a directory"));
+  EXPECT_THAT(error_of(write), HasSubstr("file/sub: cannot make the folder: Not a directory"));
 }
 
 TEST(ListOpsFiles, RefusesSettingsOutOfRange) {

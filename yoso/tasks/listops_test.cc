@@ -48,7 +48,7 @@ TEST(ListOps, SaysWhatIsMissing) {
   folder.write("basic_val.tsv", std::string(kHeader) + "[MAX 1 2 ]\tx\n");
   const auto task = make_task("listops", folder.path(), {});
   EXPECT_EQ(error_of([&] { task->size(Split::kTest); }),
-            folder / "basic_test.tsv" + ": cannot be opened: No such file or directory");
+            folder / "basic_test.tsv" + ": cannot open: No such file or directory");
   EXPECT_EQ(error_of([&] { task->size(Split::kTrain); }),
             folder / "basic_train.tsv" + ": has no examples, expected 1 or more");
   EXPECT_EQ(error_of([&] { task->size(Split::kDev); }),

@@ -28,15 +28,12 @@ bool is_one_of(std::string_view word, std::string_view names) {
 
 // Macros whose arguments are layout or bookkeeping.
 constexpr std::string_view kSilent =
-    " TH Dd Dt Os so de ds nr ie if el ig ta in ti ll ne nh hy na ad ft fam sp br nf fi TP TQ PP P "
-    "LP "
+    " TH Dd Dt Os so de ds nr ie if el ig ta in ti ll ne nh hy na ad ft fam sp br nf fi TP TQ PP P LP "
     "HP RS RE PD DT UC AT Bl El Bd Ed Bk Ek Pp Lp TS TE EX EE rm tr rr als mso cc eo ec bp lf pl ";
 // Macros of mdoc that may also stand among arguments.
 constexpr std::string_view kCallable =
-    " Ac Ad An Ao Ap Aq Ar At Bc Bo Bq Brc Bro Brq Bsx Bx Cd Cm Dc Do Dq Dv Ec Em En Eo Er Es Ev "
-    "Fa "
-    "Fc Fd Fl Fn Fo Ft Fx Ic In It Lb Li Lk Ms Mt Nd Nm No Ns Nx Oc Oo Op Ox Pa Pc Pf Po Pq Qc Ql "
-    "Qo "
+    " Ac Ad An Ao Ap Aq Ar At Bc Bo Bq Brc Bro Brq Bsx Bx Cd Cm Dc Do Dq Dv Ec Em En Eo Er Es Ev Fa "
+    "Fc Fd Fl Fn Fo Ft Fx Ic In It Lb Li Lk Ms Mt Nd Nm No Ns Nx Oc Oo Op Ox Pa Pc Pf Po Pq Qc Ql Qo "
     "Qq Rv Sc Sm So Sq St Sx Sy Tn Ux Va Vt Xc Xo Xr ";
 // Macros of man that set their arguments in turns of two fonts, without spaces.
 constexpr std::string_view kAlternating = " BR RB BI IB IR RI ";
@@ -186,7 +183,7 @@ std::string take_citations(const std::string& text, std::set<std::string>& cited
 std::string read_gz(const fs::path& path) {
   // gzip's reader passes files through that are not compressed.
   const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
-  if (!file) fail(path.string(), ": cannot be opened");
+  if (!file) fail(path.string(), ": cannot open");
   std::string text;
   char buffer[1 << 16];
   int count;
@@ -347,7 +344,11 @@ Page parse(std::string_view source) {
 Written write_pairs(const std::vector<fs::path>& from, const fs::path& folder, uint64_t seed) {
   Library library;
   std::unordered_map<std::string, int64_t> by_source;
-  for (const fs::path& path : from) collect(path, library, by_source);
+  // Section folders are known by their paths, which "." and a slash at the end would hide.
+  for (const fs::path& path : from) {
+    const fs::path whole = fs::absolute(path).lexically_normal();
+    collect(whole.has_filename() ? whole : whole.parent_path(), library, by_source);
+  }
   const std::set<Pair> linked = linked_pairs(library);
   Written written{std::ssize(library.documents), std::ssize(linked), {}};
 

@@ -106,6 +106,9 @@ TEST(ManPages, WritesPairsOfWhichNoPageIsInTwoSplits) {
   EXPECT_EQ(folder.read(std::string("out/") + kPairFiles[0]), first);
   write_pairs({folder / "pages"}, folder / "out", 1);
   EXPECT_NE(folder.read(std::string("out/") + kPairFiles[0]), first);
+  const std::string sections = folder / "pages/usr/share/man";
+  for (const char* spelling : {"", "/", "/.", "/man1/.."})
+    EXPECT_EQ(write_pairs({sections + spelling}, folder / "out", 0).pages, 200) << spelling;
 }
 
 TEST(ManPages, ReadsGzipAndFindsWhatIsDamaged) {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "yoso/tasks/mapped_file.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 

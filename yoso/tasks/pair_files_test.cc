@@ -54,7 +54,7 @@ TEST(PairFiles, NamesTheBadLine) {
   EXPECT_EQ(message(""), path + ": has no pairs, expected 1 or more");
   std::filesystem::remove(path);
   EXPECT_EQ(error_of([&] { PairFile file(path); }),
-            path + ": cannot be opened: No such file or directory");
+            path + ": cannot open: No such file or directory");
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "yoso/tasks/mapped_file.h"
+#include "yoso/core/file.h"
 #include "yoso/tasks/npy.h"
 #include "yoso/tasks/pathfinder_generator.h"
 #include "yoso/tasks/pixel_images.h"

@@ -69,7 +69,7 @@ TEST(PathfinderFiles, FindsPreparedFilesThatAreDamaged) {
                npy_header("|u1", std::array<int64_t, 1>{3}) + std::string("\0\1\2", 3));
   EXPECT_EQ(message(), folder / "a/labels.npy" + ": label 2 is 2, expected 0 or 1");
   std::filesystem::remove(folder / "a/labels.npy");
-  EXPECT_EQ(message(), folder / "a/labels.npy" + ": cannot be opened: No such file or directory");
+  EXPECT_EQ(message(), folder / "a/labels.npy" + ": cannot open: No such file or directory");
 }
 
 constexpr const char* kRest = " 1.0 14 4 2 0.5 1 1\n";

@@ -8,7 +8,7 @@
 #include "yoso/core/check.h"
 #include "yoso/tasks/image_codecs.h"
 #include "yoso/tasks/lines.h"
-#include "yoso/tasks/mapped_file.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {

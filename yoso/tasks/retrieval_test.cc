@@ -56,7 +56,7 @@ TEST(Retrieval, SaysWhatIsWrong) {
   const TestFolder folder;
   const auto task = make_task("retrieval", folder.path(), {});
   EXPECT_EQ(error_of([&] { task->size(Split::kTrain); }),
-            folder / "new_aan_pairs.train.tsv" + ": cannot be opened: No such file or directory");
+            folder / "new_aan_pairs.train.tsv" + ": cannot open: No such file or directory");
   write(folder);
   EXPECT_EQ(error_of([&] { task->batch(Split::kTrain, std::array<int64_t, 1>{3}); }),
             "batch: example is 3, expected 0 to 2 of train");

@@ -163,7 +163,7 @@ TEST(TextFiles, RefusesAClassThatIsNotUtf8) {
 TEST(TextFiles, SaysWhyAFileCannotBeRead) {
   const TestFolder folder;
   EXPECT_EQ(error_of([&] { read_classes(folder.path() / "train.tsv"); }),
-            folder / "train.tsv" + ": cannot be opened: No such file or directory");
+            folder / "train.tsv" + ": cannot open: No such file or directory");
 }
 
 }  // namespace

@@ -80,7 +80,7 @@ class Run {
       : recipe_(recipe), train_(recipe_.train), control_(control) {
     if (train_.out.empty()) fail("train.out is \"\", expected a folder");
     to_toml(recipe_);  // throws for what no checkpoint could hold
-    std::filesystem::create_directories(train_.out);
+    make_folder(train_.out);
     lock_.emplace(train_.out);
     if (train_.threads > 0) at::set_num_threads(static_cast<int>(train_.threads));
 

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/train/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,7 +10,6 @@
 #include <string_view>
 
 #include "yoso/core/check.h"
-#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {
@@ -243,32 +235,6 @@ Safetensors parse_safetensors(std::span<const std::byte> file, const std::string
   if (position != data.data() + data.size())
     fail(name, ": has ", data.size(), " bytes of tensors, expected ", position - data.data());
   return content;
-}
-
-SafetensorsFile::SafetensorsFile(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail(path, ": cannot open: ", std::strerror(errno));
-  struct stat status {};
-  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(descriptor);
-    fail(path, ": is not a file, expected a safetensors file");
-  }
-  const auto size = static_cast<size_t>(status.st_size);
-  void* memory = size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  const int error = errno;
-  ::close(descriptor);
-  if (memory == MAP_FAILED) fail(path, ": cannot map into memory: ", std::strerror(error));
-  bytes_ = {static_cast<const std::byte*>(memory), size};
-  try {
-    content_ = parse_safetensors(bytes_, path);
-  } catch (...) {
-    if (memory != nullptr) ::munmap(memory, size);
-    throw;
-  }
-}
-
-SafetensorsFile::~SafetensorsFile() {
-  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 void write_safetensors(const std::string& path, const Safetensors& content) {

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "yoso/core/file.h"
+
 namespace yoso {
 
 struct TensorView {
@@ -34,19 +36,17 @@ struct Safetensors {
 // anything is used: throws Error with `name` and what is wrong.
 Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& name);
 
-// A file mapped into memory for as long as this lives. It is mapped privately; a file that another
-// process cuts short meanwhile ends this one (write files by renaming, as write_safetensors does).
+// A file in memory for as long as this lives. A file that another process cuts short meanwhile
+// ends this one (write files by renaming, as write_safetensors does).
 class SafetensorsFile {
  public:
-  explicit SafetensorsFile(const std::string& path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+  explicit SafetensorsFile(const std::string& path)
+      : file_(path), content_(parse_safetensors(std::as_bytes(file_.bytes()), path)) {}
 
   const Safetensors& content() const { return content_; }
 
  private:
-  std::span<const std::byte> bytes_;
+  MappedFile file_;
   Safetensors content_;
 };
 

@@ -184,7 +184,7 @@ TEST(Safetensors, AFullDiskLeavesThePreviousFileAndNoOther) {
 
 TEST(Safetensors, AFolderIsNotAFile) {
   EXPECT_THAT(error_of([] { SafetensorsFile(testing::TempDir()); }),
-              HasSubstr("is not a file, expected a safetensors file"));
+              HasSubstr("is no file, expected one to read"));
 }
 
 }  // namespace

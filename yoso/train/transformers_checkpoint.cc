@@ -102,9 +102,7 @@ void write_transformers_model(const std::string& folder, const TransformersModel
   const auto* written = std::ranges::find(kTypes, type, &TypeName::type);
   if (written == kTypes.end())
     fail("transformers: weights are written as ", type, ", expected Float, Half or BFloat16");
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail(folder, ": cannot be made: ", error.message());
+  make_folder(folder);
 
   Safetensors content;
   content.metadata["format"] = "pt";

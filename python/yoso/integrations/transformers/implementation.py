@@ -20,6 +20,7 @@ from transformers.utils import logging
 from typing_extensions import Unpack
 
 import yoso
+from yoso._checks import check_seed
 from yoso.functional import AttentionOptions
 from yoso.integrations.transformers.masks import padding_mask
 
@@ -52,6 +53,7 @@ def register(name: str = "yoso", **options: Unpack[AttentionOptions]) -> None:
 
     Raises:
         TypeError: an option is not known; the seed is neither an int nor None.
+        ValueError: the seed has more than 64 bits.
         RuntimeError: an option is out of its range.
 
     A forward raises ValueError for a causal model, for a mask that is not a padding mask (a compiled
@@ -64,10 +66,8 @@ def register(name: str = "yoso", **options: Unpack[AttentionOptions]) -> None:
             f"register: got the option {sorted(unknown)[0]!r}, expected one of "
             f"{', '.join(AttentionOptions.__annotations__)}"
         )
-    if not isinstance(options.get("seed"), (int, type(None))):
-        raise TypeError(
-            f"register: seed is a {type(options['seed']).__name__}, expected an int or None"
-        )
+    if (seed := options.get("seed")) is not None:
+        check_seed("register", seed, "an int or None")
     row = torch.zeros(1, 1, 1, 1)
     without_drawing: AttentionOptions = {**options, "seed": 0}
     yoso.attention(row, row, row, **without_drawing)
