@@ -283,6 +283,26 @@ def test_forward_mode_is_refused_by_name():
         torch.func.jvp(lambda x: yoso.attention(x, key, value), (query,), (query,))
 
 
+def test_forward_mode_of_bucket_attention_is_refused_by_name():
+    query, _, value = (x.detach() for x in inputs(SHAPES["self"]))
+    codes = yoso.hash(query, seed=1)
+    with pytest.raises(NotImplementedError, match="yoso.bucket_attention: an input has a tangent"):
+        torch.func.jvp(lambda x: yoso.bucket_attention(codes, codes, x), (value,), (value,))
+
+
+@pytest.mark.parametrize("mode", ["sampled", "expected"])
+def test_vmap_gives_the_gradients_of_a_loop(mode):
+    x = rows(3, 1, 2, 20, 8)
+    options = dict(mode=mode, num_hashes=4, code_bits=3, seed=1)
+
+    def attend(x):
+        return x + yoso.attention(x, x, x, **options)
+
+    (wanted,) = torch.autograd.grad(sum(attend(each).square().sum() for each in x), x)
+    (got,) = torch.autograd.grad(torch.vmap(attend)(x).square().sum(), x)
+    torch.testing.assert_close(got, wanted)
+
+
 @pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
 def test_transforms_of_torch_func_are_refused(transform):
     """Not left without a gradient."""

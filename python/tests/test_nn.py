@@ -1,6 +1,8 @@
 """yoso.nn: modules against what they replace, and training."""
 
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import pytest
 import torch
 import yoso
@@ -110,6 +112,27 @@ def test_modules_name_what_is_wrong():
         yoso.nn.EncoderLayer(32, 4, activation="tanh")
     with pytest.raises(ValueError, match="key has 7 tokens, expected those of query, 9"):
         yoso.nn.Attention(32, 4, conv_width=3)(x, torch.randn(2, 7, 32))
+    for wrong in (torch.randn(9), torch.randn(9, 32), torch.randn(9, 2, 31), torch.randn(1, 9, 2, 32)):
+        with pytest.raises(ValueError, match=re.escape(f"src is {list(wrong.shape)}, expected [")):
+            yoso.nn.EncoderLayer(32, 4)(wrong)
+
+
+@pytest.mark.parametrize("conv_width", [0, 5])
+def test_no_tokens_are_no_error(device, conv_width):
+    module = yoso.nn.Attention(32, 4, conv_width=conv_width, device=device)
+    x = torch.randn(2, 0, 32, device=device, requires_grad=True)
+    out = module(x)
+    out.sum().backward()
+    assert out.shape == x.grad.shape == (2, 0, 32)
+
+
+def test_parameters_can_be_reset():
+    module = yoso.nn.Attention(32, 4, conv_width=3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(7)
+    module.reset_parameters()
+    assert all((parameter < 1).all() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("options", [dict(), dict(backward_hashes=4)], ids=["all", "subset"])

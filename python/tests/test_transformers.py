@@ -146,6 +146,7 @@ def test_padding_masks_of_other_forms_are_the_same_mask():
         (torch.ones(8, 8).tril().bool()[None, None], ValueError, "differs between queries or heads"),
         (torch.full((1, 1, 8, 8), -1.0).tril(-1), ValueError, "YOSO has no bias of scores"),
         (torch.ones(2, 1, 1, 8), ValueError, "YOSO has no bias of scores"),
+        (torch.zeros(2, 1, 8, 8, requires_grad=True), ValueError, "YOSO has no bias of scores"),
     ],
 )
 def test_refuses_masks_that_are_not_padding_masks(mask, error, message):
@@ -153,6 +154,15 @@ def test_refuses_masks_that_are_not_padding_masks(mask, error, message):
     batch = [torch.randn(2, 2, 8, 4) for _ in range(3)]
     with pytest.raises(error, match=message):
         attention(layer, *batch, mask)
+
+
+def test_refuses_a_model_that_attends_by_itself():
+    """It would take the name, and add the mask of 0 and 1 to its scores."""
+    register(mode="expected")
+    model = encoder(transformers.MPNetConfig(**SMALL), "yoso")
+    ids, mask = padded_batch(ids_of(1, 4), 6)
+    with pytest.raises(ValueError, match="MPNetModel computes attention by itself, expected"):
+        model(ids, attention_mask=mask)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -96,6 +96,15 @@ def test_expected_padding_changes_nothing_on_any_device(device, window):
     assert difference_by_padding(model, device) < 1e-4
 
 
+@pytest.mark.parametrize("use_expectation", [True, False], ids=["expected", "sampled"])
+def test_strict_outputs_of_padded_tokens_are_0(use_expectation):
+    patch_yoso()
+    model = masked_lm(use_expectation=use_expectation, conv_window=5)
+    attention = model.yoso.encoder.layer[0].attention.self
+    (out,) = attention(torch.randn(2, 9, 32), torch.arange(9) < torch.tensor([[4], [9]]))
+    assert (out[0, 4:] == 0).all() and (out[0, :4] != 0).any() and (out[1] != 0).any()
+
+
 def test_alone_a_query_that_meets_itself_gives_nan_and_patched_it_does_not():
     model = masked_lm(use_expectation=True)
     for layer in model.yoso.encoder.layer:

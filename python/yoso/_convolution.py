@@ -22,9 +22,10 @@ def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
     # for it. The backward is then fixed to one length: each length is compiled anew, and torch 2.11
     # may take the backward of another one from its cache and fail. Sums of products it fuses, into
     # less time than the convolution takes forward and backward together.
-    if value.is_cpu and torch.compiler.is_compiling():
+    # Without tokens a convolution is an error.
+    tokens = value.shape[2]
+    if (value.is_cpu and torch.compiler.is_compiling()) or tokens == 0:
         padded = functional.pad(value, (0, 0, width // 2, width // 2))
-        tokens = value.shape[2]
         out = filters[:, :1, None] * padded[:, :, :tokens]
         for k in range(1, width):
             out = out + filters[:, k, None, None] * padded[:, :, k : k + tokens]

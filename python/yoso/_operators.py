@@ -271,14 +271,12 @@ _apply = super(torch.autograd.Function, _Attention).apply
 def attention(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
     """The first result of yoso::attention, with autograd.
 
-    The operator alone has it too (below): that is for graphs. Here, where the way through the
+    The operator alone has it too (below): that is for graphs and torch.func. Here, where the way through the
     dispatcher and back is most of the time of a small call, it is left out.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return _attention(query, key, value, *others)[0]
     if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value):
-        if torch._C._are_functorch_transforms_active():
-            return _Attention.apply(query, key, value, others)  # type: ignore[no-untyped-call]
         return _apply(query, key, value, others)  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
         return _attention(query, key, value, *others)[0]

@@ -88,7 +88,8 @@ def attention(
         mode: "sampled", "expected", or "auto": the faster one for device, length and, on a CPU, mask.
         gradient: of queries and keys. "surrogate": the paper's lower bound of the slope. "true":
             the slope itself, at pairs that collided.
-        projection: "hadamard", or "gaussian": slower, and exactly the probability above.
+        projection: "hadamard", or "gaussian": slower, and exactly the probability above. For rows
+            narrower than 32 take the latter: the bias of the former grows as rows get narrower.
         seed: fixes the hashes: an int of 64 bits, or a tensor of one int64 on the CPU or on the
             device of query. A compiled graph does not bake in the number of a tensor, a CUDA graph
             not that of a tensor on its GPU. None: drawn from torch's default generator of query's
@@ -120,7 +121,7 @@ def attention(
     if not (isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)):
         check_tensors("yoso.attention", ("query", query), ("key", key), ("value", value))
     if forward_ad._current_level >= 0:
-        _refuse_tangents(query, key, value)
+        _refuse_tangents("yoso.attention", query, key, value)
     if query.is_cpu or query.is_cuda:
         device = "cpu" if query.is_cpu else "cuda"
         if torch.is_autocast_enabled(device):
@@ -232,7 +233,7 @@ def hash(
         seed: of the projections, an int of 64 bits.
         num_hashes: M, at least 1: codes of each row.
         code_bits: T, 1 to 16.
-        projection: "hadamard" or "gaussian".
+        projection: "hadamard" or "gaussian"; the latter for rows narrower than 32, see `attention`.
         projection_heads: divides H; head h uses projection h / (H / projection_heads), as the query
             heads that share a key head must. None: H.
         layout: "bhnd" or "bnhd", of x.
@@ -268,7 +269,7 @@ def bucket_attention(
 
         out_i = 1/M sum_m sum_j [query_codes[m, i] = key_codes[m, j]] value_j
 
-    Differentiable in `value`, any number of times.
+    Differentiable in `value`, any number of times, but not in forward mode.
 
     Args:
         query_codes: [B, Hq, M, Nq], as `hash` gives them: uint8 up to 8 bits, uint16 above.
@@ -288,10 +289,13 @@ def bucket_attention(
         TypeError: the codes, value or a mask are no tensors.
         RuntimeError: shapes, types or devices do not fit each other; a mask is not bool [B, N];
             code_bits is out of its range, or not of the type of the codes.
+        NotImplementedError: forward-mode differentiation is asked for.
     """
     name = "yoso.bucket_attention"
     codes = ("query_codes", query_codes), ("key_codes", key_codes)
     check_tensors(name, *codes, ("value", value))
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(name, value)
     query_mask, key_mask = both_sides(name, "mask", mask, query_mask, key_mask)
     rows = _tokens_first(name, "value", value, layout)
     lower = (_lower_bits(x, code_bits) for _, x in codes)
@@ -336,10 +340,10 @@ def _autocast(device: str, *rows: Tensor) -> list[Tensor]:
     return [x.to(dtype) if x.dtype in narrow else x for x in rows]
 
 
-def _refuse_tangents(*rows: Tensor) -> None:
+def _refuse_tangents(where: str, *rows: Tensor) -> None:
     for x in rows:
         if forward_ad.unpack_dual(x).tangent is not None:
             raise NotImplementedError(
-                "yoso.attention: an input has a tangent, expected none: forward-mode "
+                f"{where}: an input has a tangent, expected none: forward-mode "
                 "differentiation is not supported"
             )

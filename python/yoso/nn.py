@@ -85,6 +85,7 @@ class Attention(nn.Module):
     def reset_parameters(self) -> None:
         """As torch.nn.MultiheadAttention and torch's convolutions do it."""
         nn.init.xavier_uniform_(self.in_proj_weight)
+        self.out_proj.reset_parameters()
         if self.in_proj_bias is not None:
             nn.init.zeros_(self.in_proj_bias)
             nn.init.zeros_(self.out_proj.bias)
@@ -266,7 +267,7 @@ class EncoderLayer(nn.Module):
             ValueError: src_mask or is_causal is given; src has another rank or width; the padding
                 mask has other numbers than 0 and minus infinity (in a compiled graph a RuntimeError
                 when it runs, on a GPU a failed assertion of the device: nothing waits for it).
-            TypeError: the padding mask is no tensor, or of integers.
+            TypeError: src or the padding mask is no tensor, or the mask is of integers.
             RuntimeError: as `yoso.attention`.
         """
         if src_mask is not None or is_causal:
@@ -274,6 +275,13 @@ class EncoderLayer(nn.Module):
                 "yoso.nn.EncoderLayer: src_mask or is_causal is given, expected only "
                 "src_key_padding_mask: each token sees all real tokens; use "
                 "torch.nn.TransformerEncoderLayer for masks of pairs"
+            )
+        check_tensors("yoso.nn.EncoderLayer", ("src", src))
+        width = self.linear1.in_features
+        if src.dim() != 3 or src.shape[2] != width:
+            order = "B, N" if self.batch_first else "N, B"
+            raise ValueError(
+                f"yoso.nn.EncoderLayer: src is {list(src.shape)}, expected [{order}, {width}]"
             )
         x = src if self.batch_first else src.transpose(0, 1)
         mask = None if src_key_padding_mask is None else _real(src_key_padding_mask)

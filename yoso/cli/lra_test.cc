@@ -149,10 +149,10 @@ TEST_F(LraRunTest, OneFailureDoesNotStopTheOthers) {
 
 TEST_F(LraRunTest, AFolderThatCannotBeMadeDoesNotStopTheOthers) {
   folder_.write("runs/listops/none", "a file");
-  EXPECT_THAT(error_of([&] { run(command("--methods none,yoso_16")); }),
-              StartsWith("lra: 1 runs failed, the first: listops none seed 0: " +
-                         (folder_ / "runs/listops/none/0") +
-                         ": cannot make the folder: Not a directory"));
+  EXPECT_THAT(
+      error_of([&] { run(command("--methods none,yoso_16")); }),
+      StartsWith("lra: 1 runs failed, the first: listops none seed 0: " +
+                 (folder_ / "runs/listops/none/0") + ": cannot make the folder: Not a directory"));
   EXPECT_EQ(lra::read_results(folder_ / "runs").size(), 1);
 }
 

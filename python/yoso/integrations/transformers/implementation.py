@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import MODEL_MAPPING, AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import (
     bidirectional_mask_function,
@@ -126,11 +126,24 @@ def _mask(
 ) -> Optional[Tensor]:
     if mask_function is causal_mask_function:
         raise ValueError(_causal(f"attn_implementation {_name_of(others)!r}"))
+    _check_that_it_asks(others.get("config"))
     if mask_function is bidirectional_mask_function:
         return attention_mask
     # A sliding window, or what the implementation above refuses when it sees it: not left out, then.
     others["allow_is_causal_skip"] = False
     return sdpa_mask(mask_function=mask_function, attention_mask=attention_mask, **others)
+
+
+# transformers takes any name that is registered for models that compute attention by themselves, too.
+def _check_that_it_asks(config: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
+    model = MODEL_MAPPING.get(type(config), None)
+    if isinstance(model, type) and not model._can_set_attn_implementation():
+        raise ValueError(
+            f"attn_implementation {config._attn_implementation!r}: {model.__name__} computes "
+            "attention by itself, expected a model that asks AttentionInterface for it"
+        )
 
 
 def _name_of(arguments: dict[str, Any]) -> str:

@@ -54,6 +54,11 @@ def _from_pairs(name: str, mask: Tensor) -> Tensor:
     if mask.dtype == torch.bool:
         real = mask
     else:
+        if mask.requires_grad:
+            raise ValueError(
+                f"{name}: the 4-D mask of {mask.dtype} is learned, expected a padding mask: YOSO has "
+                "no bias of scores"
+            )
         real = mask == 0
         require(
             real | (mask <= _PADDED),

@@ -93,7 +93,10 @@ def _strict_forward(
             "attention"
         )
     mask = padding_mask("YosoSelfAttention", attention_mask, *hidden_states.shape[:2])
-    return (_context(self, hidden_states, mask, mask),)
+    context = _context(self, hidden_states, mask, mask)
+    if self.use_conv and mask is not None:  # a filter reaches beyond the last real token
+        context = context.masked_fill(~mask[:, :, None], 0)
+    return (context,)
 
 
 def _hf_compat_forward(
