@@ -42,7 +42,9 @@ function(yoso_add_test name)
   if(YOSO_DEVELOPER)
     add_executable(${name} ${name}.cc)
     target_link_libraries(${name} PRIVATE ${ARGN} yoso_options GTest::gmock GTest::gtest_main)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 1800)
+    # LibTorch can take long to load from a cold disk.
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
+      PROPERTIES TIMEOUT 1800)
   endif()
 endfunction()
 

@@ -47,9 +47,13 @@ def cuda() -> str:
 
 
 @pytest.fixture
-def inductor() -> None:
-    """The default backend of torch.compile, which compiles C or C++ itself."""
-    for program in ("gcc", "g++"):
+def inductor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The default backend of torch.compile, which compiles C or C++ itself.
+
+    With a cache of its own: what it keeps of a graph does not know which gradients yoso had then.
+    """
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    for program in ("gcc", "g++", "openssl"):
         if shutil.which(program) is None:
             pytest.skip(f"torch.compile's default backend needs {program}")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():

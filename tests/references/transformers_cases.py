@@ -20,7 +20,9 @@ try:
     import torch
     import transformers
     from safetensors.torch import save_file
-except ImportError as error:
+
+    transformers.YosoModel  # not in every version
+except (ImportError, AttributeError) as error:
     print(f"skipped: {error}")
     sys.exit(77)
 

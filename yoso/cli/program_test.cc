@@ -2,12 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "yoso/core/check.h"
 
 namespace {
 
@@ -22,8 +25,9 @@ struct Result {
 class Program : public testing::Test {
  protected:
   Program()
-      : folder_(testing::TempDir() + "yoso_program_test_" +
-                testing::UnitTest::GetInstance()->current_test_info()->name()) {
+      : folder_(yoso::join(testing::TempDir(), "yoso_program_test_",
+                           testing::UnitTest::GetInstance()->current_test_info()->name(), "_",
+                           getpid())) {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     write("toy.toml", R"([task]
@@ -209,7 +213,8 @@ TEST_F(Program, CtrlCSavesAndSaysHowToGoOn) {
   const Result stopped =
       run("'" YOSO_PROGRAM
           "' train toy.toml --out run --set train.steps=1000000 & child=$!; "
-          "while ! grep -q '\"step\":5' run/run.jsonl 2>/dev/null; do sleep 0.05; done; "
+          "while kill -0 $child && ! grep -q '\"step\":5' run/run.jsonl 2>/dev/null; "
+          "do sleep 0.05; done; "
           "kill -TERM $child; wait $child");
   EXPECT_EQ(stopped.code, 130) << stopped.error;
   EXPECT_THAT(stopped.error, HasSubstr("and saved; go on with: yoso train toy.toml --set "
@@ -225,7 +230,7 @@ TEST_F(Program, ASuiteThatIsKilledGoesOn) {
       " lra run --recipes . --tasks listops --methods none --out suite --set train.steps=300"
       " --set train.evaluate_test=true";
   const Result killed = run("'" YOSO_PROGRAM "'" + suite +
-                            " & child=$!; while ! grep -q '\"step\":5' "
+                            " & child=$!; while kill -0 $child && ! grep -q '\"step\":5' "
                             "suite/listops/none/0/run.jsonl 2>/dev/null; do sleep 0.01; done; "
                             "kill -KILL $child; wait $child");
   EXPECT_EQ(killed.code, 128 + 9) << killed.error;

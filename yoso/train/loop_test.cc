@@ -3,6 +3,7 @@
 
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -27,12 +28,13 @@ class LoopTest : public testing::Test {
     at::set_num_threads(1);
   }
 
-  // An empty folder; a death test's child must not empty it again.
+  // An empty folder of this process; its child in a death test has the same, and must not empty it.
   std::string folder(const std::string& name) {
-    const std::string path = testing::TempDir() + "yoso_loop_test_" +
-                             testing::UnitTest::GetInstance()->current_test_info()->name() + "_" +
-                             name;
-    if (!testing::internal::InDeathTestChild()) {
+    const bool is_child = testing::internal::InDeathTestChild();
+    const std::string path = join(testing::TempDir(), "yoso_loop_test_",
+                                  testing::UnitTest::GetInstance()->current_test_info()->name(),
+                                  "_", name, "_", is_child ? getppid() : getpid());
+    if (!is_child) {
       std::filesystem::remove_all(path);
       made_.push_back(path);
     }
