@@ -152,9 +152,7 @@ BenchInputs make_inputs(const BenchCase& c) {
 
 YosoOptions yoso_options(const BenchCase& c) {
   YosoOptions options;
-  options.mode = c.kind == "sampled"    ? Mode::kSampled
-                 : c.kind == "expected" ? Mode::kExpected
-                                        : Mode::kAuto;
+  options.mode = named<Mode>(c.kind).value();
   options.num_hashes = c.hashes;
   options.code_bits = static_cast<double>(c.bits);
   options.seed = kHashSeed;

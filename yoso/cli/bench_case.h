@@ -27,7 +27,7 @@ struct BenchCase {
   at::Device device = at::kCPU;
 
   bool with_backward() const { return pass != "forward"; }
-  bool is_yoso() const { return kind == "sampled" || kind == "expected" || kind == "auto"; }
+  bool is_yoso() const { return named<Mode>(kind).has_value(); }
   bool is_quadratic() const { return !is_yoso() || kind == "expected"; }
 };
 
@@ -41,7 +41,8 @@ struct BenchInputs {
 // kind of device.
 BenchInputs make_inputs(const BenchCase& c);
 
-// The options that the case stands for; kind must be a mode of YOSO.
+// The options that the case stands for, without backward_hashes, whose gradients have no reference;
+// kind must be a mode of YOSO.
 YosoOptions yoso_options(const BenchCase& c);
 
 // Runs the case once; on a GPU it is queued. With a backward the gradients of query, key and value

@@ -192,9 +192,9 @@ void compare(const BenchCase& c, const YosoOptions& options, const AttentionFunc
   const auto check = [&](const char* name, const at::Tensor& a, const at::Tensor& b) {
     const double error = ((a.to(at::kDouble) - b).norm() / b.norm()).item<double>();
     if (!(error <= limit))
-      fail("bench: ", name, " of ", options.mode == Mode::kSampled ? "sampled" : "expected",
-           " attention in ", c.dtype, " differs from the reference by ", error,
-           " (relative), expected at most ", limit, "; not timed");
+      fail("bench: ", name, " of ", name_of(options.mode), " attention in ", c.dtype,
+           " differs from the reference by ", error, " (relative), expected at most ", limit,
+           "; not timed");
   };
   check("the output", got.out, expected.out);
   check("the gradient of query", got.query, expected.query);

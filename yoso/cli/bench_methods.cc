@@ -134,9 +134,7 @@ class MethodsRun {
     if (attention.kind != "yoso") return;
     const YosoOptions& yoso = attention.yoso;
     BenchCase c;
-    c.kind = yoso.mode == Mode::kSampled    ? "sampled"
-             : yoso.mode == Mode::kExpected ? "expected"
-                                            : "auto";
+    c.kind = name_of(yoso.mode);
     c.width = grid_.width, c.device = grid_.device;
     c.hashes = yoso.num_hashes, c.bits = static_cast<int64_t>(yoso.code_bits);
     for (const std::string& dtype : grid_.dtypes) {

@@ -333,9 +333,9 @@ std::string format_number(double value) {
   return grouped;
 }
 
-std::string svg(const std::vector<Chart>& charts, int columns) {
+std::string svg(const std::vector<Chart>& charts) {
   const Drawing drawing(charts);
-  const int across = std::max(1, std::min(columns, static_cast<int>(charts.size())));
+  const int across = charts.size() < 2 ? 1 : 2;
   const int down = std::max(1, (static_cast<int>(charts.size()) + across - 1) / across);
   double top = 0;
   const std::string legend = drawing.legend(across * kWidth, &top);

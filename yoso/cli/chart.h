@@ -33,9 +33,9 @@ struct Chart {
   std::vector<Series> series;
 };
 
-// The charts side by side, `columns` to a row, under one legend: a name has the same colour and
+// The charts, two to a row, under one legend: a name has the same colour and
 // dashes in all of them. Throws Error when a series has x and y of different lengths.
-std::string svg(const std::vector<Chart>& charts, int columns = 2);
+std::string svg(const std::vector<Chart>& charts);
 
 // Text as it may stand in XML and HTML, between tags and in quoted attributes.
 std::string escape_markup(std::string_view text);

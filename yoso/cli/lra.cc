@@ -17,6 +17,7 @@
 #include "yoso/cli/commands.h"
 #include "yoso/cli/device.h"
 #include "yoso/cli/lra_methods.h"
+#include "yoso/cli/lra_report.h"
 #include "yoso/cli/lra_results.h"
 #include "yoso/cli/machine.h"
 #include "yoso/cli/progress.h"

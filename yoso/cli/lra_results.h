@@ -1,11 +1,9 @@
 // Results of the Long Range Arena: what `yoso lra run` leaves, OUT/TASK/METHOD/SEED with
-// recipe.toml, run.jsonl and lra.json each, gathered and beside the numbers that others published.
-//
+// recipe.toml, run.jsonl and lra.json each, gathered.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -54,17 +52,14 @@ struct Cell {
   double shortened() const;  // K: the protocol's steps by those of the run
   bool is_partial() const { return shortened() > 1; }
   std::string precision() const;  // "float32", "bfloat16"
-  std::string name() const;       // "yoso_32, bfloat16, 1/8: 625 steps"
+  std::string row() const;        // "yoso_32, bfloat16"
+  std::string share() const;      // "1/8: 625 steps"
+  std::string name() const;       // the row, and the share of a partial run
 };
 
 // Runs of another number of steps or precision make another cell. Throws Error when there is no run
 // in the folder, for a file that is not what a run leaves, and for runs of a method on a task that
 // differ in other settings.
 std::vector<Cell> read_results(const std::filesystem::path& folder);
-
-std::string markdown(const std::vector<Cell>& cells);
-nlohmann::json json(const std::vector<Cell>& cells);
-// One page that needs no other file: tables, accuracy against speed, learning curves.
-std::string page(const std::vector<Cell>& cells, const std::string& machine);
 
 }  // namespace yoso::lra

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "yoso/cli/lra_published.h"
+#include "yoso/cli/lra_report.h"
 #include "yoso/cli/markup_testing.h"
 #include "yoso/core/testing.h"
 

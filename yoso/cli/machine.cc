@@ -79,11 +79,9 @@ double peak_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-bool start_peak() {
+void start_peak() {
   malloc_trim(0);
-  std::ofstream file("/proc/self/clear_refs");
-  file << "5" << std::flush;
-  return file.good();
+  std::ofstream("/proc/self/clear_refs") << "5";
 }
 
 }  // namespace yoso

@@ -20,13 +20,13 @@ std::string utc_date();  // "2026-11-24T09:30:00Z"
 // What the user typed: "yoso bench attention --tokens 256".
 std::string command_line();
 
-// Resident memory of the process in MiB, now and at its highest since start_peak().
+// Resident memory of the process in MiB, now and at its highest since start_peak(), or since its
+// start where the system cannot begin anew.
 double resident_mib();
 double peak_mib();
 // What the system could give beside, in MiB.
 double available_mib();
-// Begins a new peak at what is resident now, after giving freed memory back to the system. False
-// where the system cannot do that: then peak_mib() counts from the start of the process.
-bool start_peak();
+// Begins a new peak at what is resident now, after giving freed memory back to the system.
+void start_peak();
 
 }  // namespace yoso

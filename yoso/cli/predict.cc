@@ -94,12 +94,9 @@ AnswerLine answers_of_run(const PredictCommand& command, at::Device device) {
 }
 
 AnswerLine answers_of_transformers(const PredictCommand& command, at::Device device) {
-  const std::optional<Mode> mode = command.mode == "expected"  ? std::optional(Mode::kExpected)
-                                   : command.mode == "sampled" ? std::optional(Mode::kSampled)
-                                   : command.mode == "auto"    ? std::optional(Mode::kAuto)
-                                                               : std::nullopt;
   const auto answers = std::make_shared<TransformersAnswers>(
-      command.checkpoint, mode, command.truncate ? LongTexts::kCut : LongTexts::kRefuse, device);
+      command.checkpoint, named<Mode>(command.mode),
+      command.truncate ? LongTexts::kCut : LongTexts::kRefuse, device);
   return [answers](const std::string& line) { return answers->answer(line); };
 }
 

@@ -560,9 +560,7 @@ class Group {
     }
   }
 
-  // Nothing for the bucket after the last.
   BucketRows bucket(const BucketSort& sort, int64_t s) const {
-    if (s == buckets_) return {nullptr, 0};
     return {sort.bucket(s), sort.size(s)};
   }
 

@@ -868,7 +868,7 @@ TEST(BucketAttentionGradCheck, SaysWhatIsWrong) {
       BucketAttentionGrad a = c.args();
       mistake.spoil(a);
       const bool wrong = mistake.message != "no error";
-      EXPECT_EQ(message_of([&] { run(a); }),
+      EXPECT_EQ(error_of([&] { run(a); }),
                 (wrong ? "bucket_attention_grad: " : "") + mistake.message);
       if (wrong) {
         EXPECT_TRUE(std::isnan(c.out.query_grad.at(0, 0, 0, 0))) << "something was written";

@@ -530,7 +530,7 @@ TEST(BucketAttentionCheck, SaysWhatIsWrong) {
       Case c({1, 4, 2, 5, 7, 3, 2, 1, 6}, DType::kFloat32);
       BucketAttention a = c.args();
       mistake.spoil(a);
-      EXPECT_EQ(message_of([&] { run(a); }), mistake.message);
+      EXPECT_EQ(error_of([&] { run(a); }), mistake.message);
       if (mistake.message != "no error") {
         EXPECT_TRUE(std::isnan(c.out.at(0, 0, 0, 0))) << "something was written";
       }
@@ -577,11 +577,11 @@ TEST(BucketAttentionCheck, SaysWhatIsWrongWithOffsets) {
     Case c({1, 2, 2, 5, 7, 3, 2, 1, 6, kDense, kNone, kIid, {2, 3}, {4, 3}}, DType::kFloat32);
     BucketAttention a = c.args();
     mistake.spoil(a);
-    EXPECT_EQ(message_of([&] { backend::bucket_attention(a); }), mistake.message);
+    EXPECT_EQ(error_of([&] { backend::bucket_attention(a); }), mistake.message);
   }
   // Offsets of a batch.
   Case c({2, 2, 2, 5, 7, 3, 2, 1, 6, kDense, kNone, kIid, {2, 3}, {4, 3}}, DType::kFloat32);
-  EXPECT_EQ(message_of([&] { backend::bucket_attention(c.args()); }),
+  EXPECT_EQ(error_of([&] { backend::bucket_attention(c.args()); }),
             "bucket_attention: batch is 2, expected 1 with query_rows.offsets (ragged sequences)");
 }
 

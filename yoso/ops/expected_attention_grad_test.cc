@@ -409,7 +409,7 @@ TEST(ExpectedAttentionGrad, NamesWhatIsWrong) {
   const auto message = [&](const std::function<void(ExpectedAttentionGrad&)>& change) {
     ExpectedAttentionGrad a = grads.args(in, 8, Gradient::kSurrogate);
     change(a);
-    return message_of([&] { backend::expected_attention_grad(a); });
+    return error_of([&] { backend::expected_attention_grad(a); });
   };
   using A = ExpectedAttentionGrad;
   EXPECT_EQ(message([](A&) {}), "no error");
@@ -439,7 +439,7 @@ TEST(ExpectedAttentionGrad, NamesWhatIsWrong) {
     const Inputs wide = in.widened();
     Grads wide_grads(wide);
     const ExpectedAttentionGrad a = wide_grads.args(wide, 8, Gradient::kSurrogate);
-    EXPECT_EQ(message_of([&] { backend::expected_attention_grad(a); }),
+    EXPECT_EQ(error_of([&] { backend::expected_attention_grad(a); }),
               "expected_attention_grad: queries is float64, expected float32, bfloat16 or float16 "
               "on a GPU");
   }

@@ -262,7 +262,7 @@ TEST(ExpectedAttention, NamesWhatIsWrong) {
   const auto message = [&](const std::function<void(ExpectedAttention&)>& change) {
     ExpectedAttention a = in.forward(out, 8);
     change(a);
-    return message_of([&] { backend::expected_attention(a); });
+    return error_of([&] { backend::expected_attention(a); });
   };
   using A = ExpectedAttention;
   EXPECT_EQ(message([](A& a) { a.code_bits = 0; }),
@@ -298,7 +298,7 @@ TEST(ExpectedAttention, NamesWhatIsWrong) {
             "expected_attention: out is float64, expected a type that goes with float32");
   EXPECT_THAT(message([&](A& a) { a.query_rows.offsets = offsets; }),
               ::testing::HasSubstr("expected offsets for both sides or for none"));
-  EXPECT_EQ(message_of([&] {
+  EXPECT_EQ(error_of([&] {
               const Inputs one({.queries = 5, .keys = 5, .width = 8, .value_width = 3},
                                DType::kFloat32, Scales::kAbsent);
               Buffer rows = empty_out(one);
@@ -310,7 +310,7 @@ TEST(ExpectedAttention, NamesWhatIsWrong) {
   if (kOnGpu) {
     const Inputs wide = in.widened();
     Buffer wide_out = empty_out(wide);
-    EXPECT_EQ(message_of([&] { backend::expected_attention(wide.forward(wide_out, 8)); }),
+    EXPECT_EQ(error_of([&] { backend::expected_attention(wide.forward(wide_out, 8)); }),
               "expected_attention: queries is float64, expected float32, bfloat16 or float16 on a "
               "GPU");
   }

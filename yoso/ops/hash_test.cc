@@ -551,7 +551,7 @@ TEST(HashCheck, SaysWhatIsWrong) {
       fill_normal(c.x, 1);
       Hash a = c.args();
       mistake.spoil(a);
-      EXPECT_EQ(message_of([&] { run(a); }), mistake.message);
+      EXPECT_EQ(error_of([&] { run(a); }), mistake.message);
       if (mistake.message != "no error") {
         EXPECT_EQ(c.codes.at(0, 0, 0, 0), 0xff) << "something was written";
       }

@@ -30,6 +30,7 @@
 #include "yoso/core/array.h"
 #include "yoso/core/check.h"
 #include "yoso/core/random.h"
+#include "yoso/core/testing.h"
 
 namespace yoso {
 
@@ -427,17 +428,6 @@ inline ::testing::AssertionResult equal(const Buffer& got, const Buffer& expecte
   });
   if (failure.empty()) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << failure;
-}
-
-// What the Error says that `call` throws.
-template <class Call>
-std::string message_of(Call&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 }  // namespace testing

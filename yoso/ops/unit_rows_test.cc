@@ -286,7 +286,7 @@ TEST(UnitRowsCheck, SaysWhatIsWrong) {
       UnitRows a{std::as_const(x).array(), y.array(), scale.array()};
       fill_normal(x, 1);
       mistake.spoil(a);
-      EXPECT_EQ(message_of([&] { run(a); }), mistake.message);
+      EXPECT_EQ(error_of([&] { run(a); }), mistake.message);
       EXPECT_EQ(std::isnan(y.at(0, 0, 0, 0)), mistake.message != "no error");
     }
   }
@@ -323,7 +323,7 @@ TEST(UnitRowsGradCheck, SaysWhatIsWrong) {
       UnitRowsGrad a{in, s, s, in, x_grad.array()};
       mistake.spoil(a);
       const bool wrong = mistake.message != "no error";
-      EXPECT_EQ(message_of([&] { run(a); }), (wrong ? "unit_rows_grad: " : "") + mistake.message);
+      EXPECT_EQ(error_of([&] { run(a); }), (wrong ? "unit_rows_grad: " : "") + mistake.message);
       EXPECT_EQ(std::isnan(x_grad.at(0, 0, 0, 0)), wrong);
     }
   }

@@ -72,11 +72,11 @@ TEST(ListOps, GivesEqualBatchesToSeveralThreads) {
 }
 
 TEST(Tasks, AreKnownByName) {
-  EXPECT_THAT(task_names(), ElementsAre("image", "listops", "pathfinder32", "pathfinder64",
-                                        "pathfinder256", "pathx", "retrieval", "reversal", "text"));
+  EXPECT_THAT(task_names(), ElementsAre("image", "listops", "pathfinder256", "pathfinder32",
+                                        "pathfinder64", "pathx", "retrieval", "reversal", "text"));
   EXPECT_EQ(error_of([] { make_task("imdb", "", {}); }),
-            "task is 'imdb', expected one of image, listops, pathfinder32, pathfinder64, "
-            "pathfinder256, pathx, retrieval, reversal, text");
+            "task is 'imdb', expected one of image, listops, pathfinder256, pathfinder32, "
+            "pathfinder64, pathx, retrieval, reversal, text");
 }
 
 }  // namespace

@@ -6,9 +6,9 @@
 #include <algorithm>
 
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 #include "yoso/tasks/image_codecs.h"
 #include "yoso/tasks/lines.h"
-#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {
@@ -39,10 +39,7 @@ Batch PixelTask::batch(Split split, std::span<const int64_t> examples) const {
   auto* labels = batch.labels.mutable_data_ptr<int64_t>();
   std::vector<uint8_t> pixels(static_cast<size_t>(cols));
   for (const int64_t i : examples) {
-    if (i < 0 || i >= std::ssize(all.examples)) {
-      fail("batch: example is ", i, ", expected 0 to ", std::ssize(all.examples) - 1, " of ",
-           name_of(split));
-    }
+    check_example(i, std::ssize(all.examples), split);
     const int64_t image = all.examples[static_cast<size_t>(i)];
     all.images->read(image, pixels);
     for (const uint8_t pixel : pixels) {
@@ -69,12 +66,6 @@ std::vector<int64_t> PixelTask::encode(std::string_view line) const {
     tokens.push_back((image.channels == 3 ? to_grey(p[0], p[1], p[2]) : p[0]) + first_);
   }
   return tokens;
-}
-
-Batch PixelTask::question(std::string_view line) const {
-  Batch batch = Task::question(line);
-  batch.mask = batch.tokens.ne(0);
-  return batch;
 }
 
 const PixelTask::Part& PixelTask::part(Split split) const {

@@ -31,7 +31,6 @@ class PixelTask : public Task {
 
   // A line is the path of a PNG or JPEG image of the task's size; colours are made grey.
   std::vector<int64_t> encode(std::string_view line) const override;
-  Batch question(std::string_view line) const override;
 
  protected:
   struct Part {

@@ -81,8 +81,7 @@ std::vector<int64_t> Retrieval::encode(std::string_view line) const {
 
 Batch Retrieval::question(std::string_view line) const {
   Batch batch = Task::question(line);
-  batch.tokens = batch.tokens.view({1, 2, batch.tokens.numel() / 2});
-  batch.mask = batch.tokens.ne(0);
+  for (at::Tensor* x : {&batch.tokens, &batch.mask}) *x = x->view({1, 2, x->numel() / 2});
   return batch;
 }
 
@@ -104,10 +103,7 @@ const Retrieval::Part& Retrieval::part(Split split) const {
 }
 
 Texts Retrieval::texts(const Part& part, Split split, int64_t i) const {
-  if (i < 0 || i >= std::ssize(part.examples)) {
-    fail("batch: example is ", i, ", expected 0 to ", std::ssize(part.examples) - 1, " of ",
-         name_of(split));
-  }
+  check_example(i, std::ssize(part.examples), split);
   Texts texts = part.file->texts(part.examples[static_cast<size_t>(i)]);
   for (auto& text : texts)
     text = text.first(std::min(text.size(), static_cast<size_t>(max_length_)));

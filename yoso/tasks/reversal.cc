@@ -33,10 +33,7 @@ Batch Reversal::batch(Split split, std::span<const int64_t> examples) const {
   auto* labels = batch.labels.mutable_data_ptr<int64_t>();
   std::fill_n(batch.mask.mutable_data_ptr<bool>(), rows * length_, true);
   for (const int64_t example : examples) {
-    if (example < 0 || example >= size(split)) {
-      fail("batch: example is ", example, ", expected 0 to ", size(split) - 1, " of ",
-           name_of(split));
-    }
+    check_example(example, size(split), split);
     const auto stream = static_cast<uint64_t>(example) << 2 | static_cast<uint64_t>(split);
     Random random(static_cast<uint64_t>(seed_), stream);
     for (int64_t i = 0; i < length_; ++i) {

@@ -19,9 +19,7 @@ Batch StoredTask::batch(Split split, std::span<const int64_t> examples) const {
   const Examples& all = stored(split);
   size_t longest = 1;  // a batch of empty documents still has a column
   for (const int64_t i : examples) {
-    if (i < 0 || i >= all.size()) {
-      fail("batch: example is ", i, ", expected 0 to ", all.size() - 1, " of ", name_of(split));
-    }
+    check_example(i, all.size(), split);
     longest = std::max(longest, all.symbols(i).size());
   }
 

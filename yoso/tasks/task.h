@@ -7,17 +7,21 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "yoso/tasks/task_options.h"
+
 namespace yoso {
 
 enum class Split : uint8_t { kTrain, kDev, kTest };
 const char* name_of(Split split);  // "train", "dev", "test"
+
+// Throws Error unless it is one of the `size` examples of the split.
+void check_example(int64_t example, int64_t size, Split split);
 
 // Examples padded on the right to the longest of them.
 struct Batch {
@@ -25,10 +29,6 @@ struct Batch {
   at::Tensor mask;    // of the shape of tokens, bool, true = real
   at::Tensor labels;  // [B] int64, or [B, N] int64 with -100 where padded (labels per token)
 };
-
-// Values of a recipe's [task] table beside `name`, as text: "max_length" -> "2048". A task reads
-// what it knows and refuses the rest by name.
-using TaskOptions = std::map<std::string, std::string>;
 
 class Task {
  public:
@@ -49,7 +49,8 @@ class Task {
   // For `predict`: one line of input to tokens (throws Error when it cannot be one) and the name
   // of a class.
   virtual std::vector<int64_t> encode(std::string_view line) const = 0;
-  // The line as a batch of one example without a label, without tokens where encode() gives none.
+  // The line as a batch of one example without a label, without tokens where encode() gives none;
+  // token 0 is padding.
   virtual Batch question(std::string_view line) const;
   virtual std::string class_name(int64_t label) const = 0;
 

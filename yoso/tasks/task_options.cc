@@ -10,7 +10,7 @@
 
 namespace yoso {
 
-OptionReader::OptionReader(std::string task, Options options)
+OptionReader::OptionReader(std::string task, TaskOptions options)
     : task_(std::move(task)), given_(std::move(options)) {}
 
 std::string OptionReader::text(const std::string& key, const std::string& fallback) {
@@ -41,7 +41,7 @@ double OptionReader::number(const std::string& key, double fallback, double low,
   return in_range(key, fallback, low, high, "a number");
 }
 
-OptionReader::Options OptionReader::finish() const {
+TaskOptions OptionReader::finish() const {
   for (const auto& [key, value] : given_) {
     if (read_.contains(key)) continue;
     fail(task_, ": unknown option ", in_quotes(key), ", expected one of ",

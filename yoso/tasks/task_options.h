@@ -8,12 +8,14 @@
 
 namespace yoso {
 
+// Values of a recipe's [task] table beside `name`, as text: "max_length" -> "2048". A task reads
+// what it knows and refuses the rest by name.
+using TaskOptions = std::map<std::string, std::string>;
+
 class OptionReader {
  public:
-  using Options = std::map<std::string, std::string>;
-
   // `task` stands in messages.
-  OptionReader(std::string task, Options options);
+  OptionReader(std::string task, TaskOptions options);
 
   // The value of `key`, or `fallback` when it is absent. Throws Error when it is not a number from
   // `low` to `high`.
@@ -22,7 +24,7 @@ class OptionReader {
   std::string text(const std::string& key, const std::string& fallback);
 
   // Every option read so far with its value. Throws Error when one was given that was not read.
-  Options finish() const;
+  TaskOptions finish() const;
 
  private:
   template <class Number>
@@ -30,7 +32,7 @@ class OptionReader {
                   const char* kind);
 
   std::string task_;
-  Options given_, read_;
+  TaskOptions given_, read_;
 };
 
 }  // namespace yoso

@@ -85,7 +85,6 @@ class Tokenizer {
   bool knows(int64_t id) const { return tokens_.contains(id); }
   int64_t vocab_size() const { return static_cast<int64_t>(tokens_.size()); }
 
-  const std::optional<Truncation>& truncation() const { return truncation_; }
   void set_truncation(std::optional<Truncation> truncation) { truncation_ = truncation; }
 
  private:

@@ -189,14 +189,12 @@ ScalarType accumulation_type(const Tensor& tensor) {
 }
 
 Gradient parse_gradient(const char* op, std::string_view name) {
-  if (name == "surrogate") return Gradient::kSurrogate;
-  if (name == "true") return Gradient::kTrue;
+  if (const auto gradient = named<Gradient>(name)) return *gradient;
   fail(op, ": gradient is '", name, "', expected 'surrogate' or 'true'");
 }
 
 Projection parse_projection(const char* op, std::string_view name) {
-  if (name == "hadamard") return Projection::kHadamard;
-  if (name == "gaussian") return Projection::kGaussian;
+  if (const auto projection = named<Projection>(name)) return *projection;
   fail(op, ": projection is '", name, "', expected 'hadamard' or 'gaussian'");
 }
 

@@ -10,9 +10,8 @@
 #include <vector>
 
 #include "yoso/core/array.h"
-#include "yoso/ops/bucket_attention_grad.h"  // Gradient
-#include "yoso/ops/hash.h"                   // Projection
 #include "yoso/torch/operators.h"
+#include "yoso/torch/options.h"
 
 namespace yoso {
 

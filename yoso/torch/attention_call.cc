@@ -92,9 +92,7 @@ bool is_sampling_length(double code_bits) {
 }
 
 Mode parse_mode(std::string_view name) {
-  if (name == "auto") return Mode::kAuto;
-  if (name == "sampled") return Mode::kSampled;
-  if (name == "expected") return Mode::kExpected;
+  if (const auto mode = named<Mode>(name)) return *mode;
   fail(kName, ": mode is '", name, "', expected 'auto', 'sampled' or 'expected'");
 }
 

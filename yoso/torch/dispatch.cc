@@ -16,19 +16,6 @@ OptionalTensor optional(const Tensor& tensor) {
   return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
 }
 
-c10::string_view name_of(Projection projection) {
-  return projection == Projection::kHadamard ? "hadamard" : "gaussian";
-}
-
-c10::string_view name_of(Gradient gradient) {
-  return gradient == Gradient::kSurrogate ? "surrogate" : "true";
-}
-
-c10::string_view name_of(Mode mode) {
-  if (mode == Mode::kAuto) return "auto";
-  return mode == Mode::kSampled ? "sampled" : "expected";
-}
-
 // Calls the operator; what it refuses (a std::runtime_error on the stable ABI) becomes a
 // c10::Error with the same words. What does not fit into GPU memory is a c10::OutOfMemoryError, as
 // in torch's own operators.
@@ -68,35 +55,6 @@ Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, cons
   return call(op, query_codes, key_codes, values, code_bits, optional(sides.query_mask),
               optional(sides.key_mask), optional(sides.query_offsets), optional(sides.key_offsets),
               dtype);
-}
-
-std::tuple<Tensor, Tensor> bucket_attention_grad(const Tensor& query_codes, const Tensor& key_codes,
-                                                 const Tensor& queries, const Tensor& keys,
-                                                 const Tensor& query_scale, const Tensor& key_scale,
-                                                 const Tensor& values, const Tensor& out_grad,
-                                                 int64_t code_bits, Gradient gradient,
-                                                 const Sides& sides) {
-  static const auto op = find<std::tuple<Tensor, Tensor>(
-      const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
-      const OptionalTensor&, const Tensor&, const Tensor&, int64_t, c10::string_view,
-      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&)>(
-      "yoso::bucket_attention_grad");
-  return call(op, query_codes, key_codes, queries, keys, optional(query_scale), optional(key_scale),
-              values, out_grad, code_bits, name_of(gradient), optional(sides.query_mask),
-              optional(sides.key_mask), optional(sides.query_offsets), optional(sides.key_offsets));
-}
-
-Tensor expected_attention(const Tensor& queries, const Tensor& keys, const Tensor& query_scale,
-                          const Tensor& key_scale, const Tensor& values, double code_bits,
-                          const Sides& sides, at::ScalarType dtype) {
-  static const auto op =
-      find<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
-                  const Tensor&, double, const OptionalTensor&, const OptionalTensor&,
-                  const OptionalTensor&, const OptionalTensor&, std::optional<at::ScalarType>)>(
-          "yoso::expected_attention");
-  return call(op, queries, keys, optional(query_scale), optional(key_scale), values, code_bits,
-              optional(sides.query_mask), optional(sides.key_mask), optional(sides.query_offsets),
-              optional(sides.key_offsets), dtype);
 }
 
 std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(

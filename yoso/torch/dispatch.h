@@ -1,5 +1,5 @@
-// The registered operators yoso::* for C++, called through torch's dispatcher. What each takes and
-// gives stands in yoso/torch/operators.cc; an undefined tensor is None.
+// Registered operators yoso::* that C++ calls, through torch's dispatcher. What each takes and gives
+// stands in yoso/torch/operators.cc; an undefined tensor is None.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -24,17 +24,6 @@ at::Tensor hash(const at::Tensor& x, int64_t num_hashes, int64_t code_bits, int6
 at::Tensor bucket_attention(const at::Tensor& query_codes, const at::Tensor& key_codes,
                             const at::Tensor& values, int64_t code_bits, const Sides& sides,
                             at::ScalarType dtype);
-
-std::tuple<at::Tensor, at::Tensor> bucket_attention_grad(
-    const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& queries,
-    const at::Tensor& keys, const at::Tensor& query_scale, const at::Tensor& key_scale,
-    const at::Tensor& values, const at::Tensor& out_grad, int64_t code_bits, Gradient gradient,
-    const Sides& sides);
-
-at::Tensor expected_attention(const at::Tensor& queries, const at::Tensor& keys,
-                              const at::Tensor& query_scale, const at::Tensor& key_scale,
-                              const at::Tensor& values, double code_bits, const Sides& sides,
-                              at::ScalarType dtype);
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> expected_attention_grad(
     const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& query_scale,

@@ -1,9 +1,13 @@
-// What a user chooses about YOSO attention. Free of torch, so that recipes can be read without it.
+// What a user chooses about YOSO attention, and how it is spelled. Free of torch, so that recipes can
+// be read without it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "yoso/ops/bucket_attention_grad.h"
 #include "yoso/ops/hash.h"
@@ -29,5 +33,28 @@ struct YosoOptions {
   bool normalize_output = true;      // l2-normalise the output rows (the paper's layer)
   std::optional<int64_t> seed = {};  // absent: from torch's generator of the device
 };
+
+// The names of a choice in recipes, in options of the program and of the operators, in the order of
+// the enumerators.
+template <class Enum>
+inline constexpr int kNames = 0;
+template <>
+inline constexpr std::array kNames<Mode> = {"expected", "sampled", "auto"};
+template <>
+inline constexpr std::array kNames<Gradient> = {"surrogate", "true"};
+template <>
+inline constexpr std::array kNames<Projection> = {"hadamard", "gaussian"};
+
+template <class Enum>
+requires requires { kNames<Enum>.size(); }
+constexpr const char* name_of(Enum choice) { return kNames<Enum>[static_cast<size_t>(choice)]; }
+
+// The choice of that name, if there is one.
+template <class Enum>
+constexpr std::optional<Enum> named(std::string_view name) {
+  const auto found = std::ranges::find(kNames<Enum>, name);
+  if (found == kNames<Enum>.end()) return std::nullopt;
+  return static_cast<Enum>(found - kNames<Enum>.begin());
+}
 
 }  // namespace yoso

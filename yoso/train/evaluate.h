@@ -39,7 +39,7 @@ struct Score {
 std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& task, Split split,
                               const TrainConfig& train, const std::atomic<bool>* stop = nullptr);
 
-// The model that a recipe and a task describe, with fresh weights: the task fills in what the
+// The configuration of the model that a recipe and a task describe: the task fills in what the
 // recipe leaves 0. Throws Error when the recipe is too small for the task.
 ModelConfig resolve(ModelConfig model, const Task& task);
 

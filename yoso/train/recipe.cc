@@ -16,17 +16,8 @@
 #include "yoso/train/toml.h"
 
 namespace yoso {
-namespace {
 
-// Spelled in the order of the enumerators.
-template <class Enum>
-inline constexpr int kNames = 0;
-template <>
-inline constexpr std::array kNames<Mode> = {"expected", "sampled", "auto"};
-template <>
-inline constexpr std::array kNames<Gradient> = {"surrogate", "true"};
-template <>
-inline constexpr std::array kNames<Projection> = {"hadamard", "gaussian"};
+// Those that are no options of YOSO attention (options.h).
 template <>
 inline constexpr std::array kNames<nn::Features> = {"softmax", "relu"};
 template <>
@@ -37,6 +28,8 @@ template <>
 inline constexpr std::array kNames<Schedule> = {"one_cycle", "linear", "constant"};
 template <>
 inline constexpr std::array kNames<Precision> = {"none", "bfloat16"};
+
+namespace {
 
 // Steps x accumulate x batch_size, the examples of a run, stay far below 2^63.
 constexpr int64_t kMany = int64_t{1} << 32;
@@ -377,9 +370,7 @@ class Writer {
   }
   template <class Enum>
   requires std::is_enum_v<Enum>
-  void field(const char* key, Enum value) {
-    put(key, toml_string(kNames<Enum>[static_cast<size_t>(value)]));
-  }
+  void field(const char* key, Enum value) { put(key, toml_string(name_of(value))); }
   void other_fields(const std::map<std::string, std::string>& options) {
     for (const auto& [key, value] : options) put(toml_string(key), toml_string(value));
   }
