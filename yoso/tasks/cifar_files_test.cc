@@ -45,8 +45,7 @@ TEST(CifarFiles, CountsThroughTheFilesOfTrain) {
 TEST(CifarFiles, FindsFilesThatAreMissingOrCutShort) {
   const TestFolder folder;
   const auto message = [&] { return error_of([&] { Images(folder.path(), kTrainFiles); }); };
-  EXPECT_EQ(message(),
-            folder / "data_batch_1.bin" + ": cannot open: No such file or directory");
+  EXPECT_EQ(message(), folder / "data_batch_1.bin" + ": cannot open: No such file or directory");
   for (const char* name : kTrainFiles) folder.write(name, record(1, {}) + record(2, {}));
   EXPECT_EQ(message(), "no error");
   folder.write("data_batch_4.bin", record(1, {}) + record(2, {}).substr(1));
