@@ -131,8 +131,21 @@ def test_parameters_can_be_reset():
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(7)
+    torch.manual_seed(3)
     module.reset_parameters()
-    assert all((parameter < 1).all() for parameter in module.parameters())
+    torch.manual_seed(3)
+    again = yoso.nn.Attention(32, 4, conv_width=3)
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name)), name
+
+
+def test_parameters_begin_as_those_of_torch():
+    torch.manual_seed(3)
+    theirs = nn.TransformerEncoderLayer(32, 4, 64)
+    torch.manual_seed(3)
+    ours = yoso.nn.EncoderLayer(32, 4, 64)
+    for name, parameter in theirs.named_parameters():
+        assert torch.equal(ours.get_parameter(name), parameter), name
 
 
 @pytest.mark.parametrize("options", [dict(), dict(backward_hashes=4)], ids=["all", "subset"])

@@ -15,19 +15,33 @@ def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
 
     Returns:
         [B, H, N, D] of the type of value.
+
+    Raises:
+        ValueError: w is even.
     """
     heads, width = filters.shape
+    if width % 2 == 0:
+        raise ValueError(f"yoso: a filter has {width} taps, expected an odd number")
     filters = filters.to(value.dtype)
-    # Where a graph for the CPU has a convolution, Inductor lays all four-dimensional tensors out
-    # for it. The backward is then fixed to one length: each length is compiled anew, and torch 2.11
-    # may take the backward of another one from its cache and fail. Sums of products it fuses, into
-    # less time than the convolution takes forward and backward together.
     # Without tokens a convolution is an error.
     tokens = value.shape[2]
-    if (value.is_cpu and torch.compiler.is_compiling()) or tokens == 0:
-        padded = functional.pad(value, (0, 0, width // 2, width // 2))
-        out = filters[:, :1, None] * padded[:, :, :tokens]
+    if tokens == 0 or is_convolution_avoided(value):
+        wide = torch.promote_types(value.dtype, torch.float32)
+        padded = functional.pad(value, (0, 0, width // 2, width // 2)).to(wide)
+        taps = filters.to(wide)[:, :, None, None]
+        out = taps[:, 0] * padded[:, :, :tokens]
         for k in range(1, width):
-            out = out + filters[:, k, None, None] * padded[:, :, k : k + tokens]
-        return out
+            out = out + taps[:, k] * padded[:, :, k : k + tokens]
+        return out.to(value.dtype)
     return functional.conv2d(value, filters[:, None, :, None], padding=(width // 2, 0), groups=heads)
+
+
+def is_convolution_avoided(value: Tensor) -> bool:
+    """Whether this is compiled, or exported, for the CPU.
+
+    Where a graph for the CPU has a convolution, Inductor lays all four-dimensional tensors out for
+    it. The backward is then fixed to one length: each length is compiled anew, and torch 2.11 may
+    take the backward of another one from its cache and fail. Sums of products it fuses, into less
+    time than the convolution takes forward and backward together.
+    """
+    return value.is_cpu and torch.compiler.is_compiling()

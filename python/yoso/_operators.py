@@ -271,8 +271,8 @@ _apply = super(torch.autograd.Function, _Attention).apply
 def attention(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
     """The first result of yoso::attention, with autograd.
 
-    The operator alone has it too (below): that is for graphs and torch.func. Here, where the way through the
-    dispatcher and back is most of the time of a small call, it is left out.
+    The operator alone has it too (below): that is for graphs and torch.func. Here, where the way
+    through the dispatcher and back is most of the time of a small call, it is left out.
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return _attention(query, key, value, *others)[0]

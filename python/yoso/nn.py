@@ -80,12 +80,16 @@ class Attention(nn.Module):
         self.conv_weight = (
             nn.Parameter(torch.empty(num_heads, conv_width, **place)) if conv_width else None
         )
-        self.reset_parameters()
+        self._reset_other_parameters()
 
     def reset_parameters(self) -> None:
-        """As torch.nn.MultiheadAttention and torch's convolutions do it."""
-        nn.init.xavier_uniform_(self.in_proj_weight)
+        """As torch.nn.MultiheadAttention and torch's convolutions begin."""
         self.out_proj.reset_parameters()
+        self._reset_other_parameters()
+
+    # Those that do not draw themselves when they are made.
+    def _reset_other_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.in_proj_weight)
         if self.in_proj_bias is not None:
             nn.init.zeros_(self.in_proj_bias)
             nn.init.zeros_(self.out_proj.bias)

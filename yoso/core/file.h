@@ -13,7 +13,7 @@
 
 namespace yoso {
 
-// All that this file declares throws Error with the path and the system's reason.
+// All that this file declares throws Error with the path and what is wrong, or the system's reason.
 
 std::string read_text(const std::string& path);
 

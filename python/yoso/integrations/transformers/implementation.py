@@ -5,6 +5,7 @@ fixed width needs no help at length.
 """
 
 # SPDX-License-Identifier: Apache-2.0
+import functools
 from typing import Any, Callable, Optional
 
 import torch
@@ -138,12 +139,22 @@ def _mask(
 def _check_that_it_asks(config: Any) -> None:
     if torch.compiler.is_compiling():
         return
-    model = MODEL_MAPPING.get(type(config), None)
-    if isinstance(model, type) and not model._can_set_attn_implementation():
+    kind: Any = type(config)  # mypy takes no type for hashable
+    name = _attends_by_itself(kind)
+    if name is not None:
         raise ValueError(
-            f"attn_implementation {config._attn_implementation!r}: {model.__name__} computes "
-            "attention by itself, expected a model that asks AttentionInterface for it"
+            f"attn_implementation {config._attn_implementation!r}: {name} computes attention by "
+            "itself, expected a model that asks AttentionInterface for it"
         )
+
+
+@functools.cache
+def _attends_by_itself(config: Any) -> Optional[str]:
+    """The name of the model, if it is one of transformers' own and does so."""
+    model = MODEL_MAPPING.get(config, None)
+    if not isinstance(model, type) or not model.__module__.startswith("transformers.models."):
+        return None
+    return None if model._can_set_attn_implementation() else model.__name__
 
 
 def _name_of(arguments: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import yoso
-from yoso._convolution import convolve_tokens
+from yoso._convolution import convolve_tokens, is_convolution_avoided
 from yoso.integrations import hub_kernel
 from yoso.integrations.transformers.masks import padding_mask
 
@@ -121,8 +121,12 @@ def _context(
     context = _attention(self, query, key, value, mask)
     if self.use_conv:
         rows = value if conv_mask is None else value * conv_mask[:, :, None, None]
-        filters = self.conv.weight[:, 0, :, 0]
-        context = context + convolve_tokens(rows.transpose(1, 2), filters).transpose(1, 2)
+        rows = rows.transpose(1, 2)
+        if is_convolution_avoided(rows):
+            convolved = convolve_tokens(rows, self.conv.weight[:, 0, :, 0])
+        else:
+            convolved = self.conv(rows)
+        context = context + convolved.transpose(1, 2)
     return context.flatten(-2)
 
 
