@@ -9,6 +9,7 @@
 #include <set>
 
 #include "yoso/core/check.h"
+#include "yoso/core/file.h"
 
 namespace yoso {
 namespace {
@@ -32,11 +33,6 @@ void add_line(const nlohmann::json& line, RunLog* log) {
     log->steps.push_back({step, seconds, number(line, "loss"), number(line, "tokens_per_s"),
                           number(line, "peak_mib"), number(line, "input_s"), number(line, "time")});
   }
-}
-
-std::filesystem::path whole_path(const std::filesystem::path& folder) {
-  const std::filesystem::path whole = std::filesystem::absolute(folder).lexically_normal();
-  return whole.has_filename() ? whole : whole.parent_path();
 }
 
 bool all_differ(const std::vector<std::string>& names) {

@@ -32,6 +32,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+// The absolute path without "." and "..", and without a slash at the end.
+std::filesystem::path whole_path(const std::filesystem::path& path);
+
 // Makes it, and those above it, where they are not there.
 void make_folder(const std::filesystem::path& folder);
 

@@ -345,12 +345,7 @@ Written write_pairs(const std::vector<fs::path>& from, const fs::path& folder, u
   Library library;
   std::unordered_map<std::string, int64_t> by_source;
   // Section folders are known by their paths, which "." and a slash at the end would hide.
-  for (const fs::path& path : from) {
-    std::error_code ignored;  // what has no absolute form is read as it is, and refused there
-    fs::path whole = fs::absolute(path, ignored).lexically_normal();
-    if (ignored) whole = path;
-    collect(whole.has_filename() ? whole : whole.parent_path(), library, by_source);
-  }
+  for (const fs::path& path : from) collect(whole_path(path), library, by_source);
   const std::set<Pair> linked = linked_pairs(library);
   Written written{std::ssize(library.documents), std::ssize(linked), {}};
 
