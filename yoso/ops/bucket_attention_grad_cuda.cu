@@ -480,8 +480,11 @@ class Run {
     part_size_ = by_mma_ ? static_cast<int64_t>(sizeof(Part<T>)) : 4;
     lanes_ = 1;
     while (lanes_ < kWarp && lanes_ * part_vec() < p_.width) lanes_ *= 2;
-    p_.by_visits =
-        part_vec() > 1 && aligned && p_.width == p_.value_width && p_.width <= lanes_ * part_vec();
+    const int64_t sparse_rows = kSparse << a.code_bits;
+    const bool can_be_sparse =
+        std::min(query_side_.certain_rows(), key_side_.certain_rows()) <= sparse_rows;
+    p_.by_visits = can_be_sparse && part_vec() > 1 && aligned && p_.width == p_.value_width &&
+                   p_.width <= lanes_ * part_vec();
     for (Half* half : {&p_.queries, &p_.keys}) half->tiles = side_of(*half).tiles(kWarps);
     query_tiles_ = query_side_.tiles(kThreads / lanes_);
     key_tiles_ = key_side_.tiles(kThreads / lanes_);

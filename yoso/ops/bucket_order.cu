@@ -2,13 +2,12 @@
 #include "yoso/cuda/elements.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/ops/bucket_order.h"
+#include "yoso/ops/digit_sort.h"
 
 namespace yoso::cuda {
 namespace {
 
-constexpr int kDigits = 256;  // of one pass
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-static_assert(kThreads == kDigits, "a thread a digit");
+constexpr int kThreads = kSortThreads, kWarps = kSortWarps;
 // Neighbours of the sequence that lanes of a first pass load: of a run of kRunRows, a warp places
 // the first of every kNeighbours, then the second, and so on. Rows of one digit stand in that order
 // however many rows a block has.
@@ -37,23 +36,13 @@ struct Place {
   int64_t sequence, tile, head, hash, item;  // within the wave; item: of the tiles
 };
 
-__device__ Place place_of(const Pass& p, int64_t block) {
-  const int64_t hash = block % p.order.wave.hashes;
-  const int64_t head = block / p.order.wave.hashes % p.order.wave.heads;
-  const int64_t item = block / p.order.wave.hashes / p.order.wave.heads;
+__device__ Place place_of(const Pass& p, uint32_t block) {
+  const auto hashes = static_cast<uint32_t>(p.order.wave.hashes);
+  const auto heads = static_cast<uint32_t>(p.order.wave.heads);
+  const int64_t hash = block % hashes, head = block / hashes % heads;
+  const int64_t item = block / hashes / heads;
   const auto [sequence, tile] = p.tiles[item];
   return {sequence - p.order.wave.first_sequence, tile, head, hash, item};
-}
-
-// Rows and codes that a lane has loaded; a code of kNoRow: no row.
-template <int kPerLane>
-struct Loaded {
-  uint32_t rows[kPerLane], codes[kPerLane];
-};
-constexpr uint32_t kNoRow = ~0u;
-
-__device__ inline uint32_t digit_of(uint32_t code, int shift) {
-  return code >> shift & (kDigits - 1);
 }
 
 template <class Code>
@@ -116,59 +105,6 @@ __device__ inline Loaded<kNeighbours> load_second(const Pass& p, const Place& at
     loaded.codes[k] = i < count ? codes[loaded.rows[k]] : kNoRow;
   }
   return loaded;
-}
-
-// starts[w][s]: how many rows of digit s stand before those of warp w in this tile; returns how
-// many this thread's digit has in the tile.
-template <int kPerLane>
-__device__ uint32_t count_digits(const Loaded<kPerLane>& loaded, int shift,
-                                 uint32_t (&starts)[kWarps][kDigits]) {
-  for (int w = 0; w < kWarps; ++w) starts[w][threadIdx.x] = 0;
-  __syncthreads();
-#pragma unroll
-  for (const uint32_t code : loaded.codes) {
-    if (code != kNoRow) atomicAdd(&starts[threadIdx.x / kWarp][digit_of(code, shift)], 1u);
-  }
-  __syncthreads();
-  uint32_t total = 0;
-  for (int w = 0; w < kWarps; ++w) {
-    const uint32_t mine = starts[w][threadIdx.x];
-    starts[w][threadIdx.x] = total;
-    total += mine;
-  }
-  return total;
-}
-
-// The sum of `count` over the threads before this one.
-__device__ uint32_t sum_before(uint32_t count, uint32_t (&warp_sums)[kWarps]) {
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  uint32_t sum = count;
-  for (int step = 1; step < kWarp; step *= 2) {
-    const uint32_t below = __shfl_up_sync(kFullWarp, sum, step);
-    if (lane >= step) sum += below;
-  }
-  if (lane == kWarp - 1) warp_sums[warp] = sum;
-  __syncthreads();
-  for (int w = 0; w < warp; ++w) sum += warp_sums[w];
-  return sum - count;
-}
-
-// The slots of the rows that this lane has loaded; `starts`: where those of this warp begin.
-template <int kPerLane>
-__device__ void find_slots(const Loaded<kPerLane>& loaded, int shift, uint32_t* starts,
-                           uint32_t (&slots)[kPerLane]) {
-  const unsigned before = (1u << threadIdx.x % kWarp) - 1;
-#pragma unroll
-  for (int k = 0; k < kPerLane; ++k) {
-    const bool real = loaded.codes[k] != kNoRow;
-    const uint32_t digit = real ? digit_of(loaded.codes[k], shift) : kDigits;
-    const unsigned peers = __match_any_sync(kFullWarp, digit);
-    const uint32_t start = real ? starts[digit] : 0;
-    __syncwarp();
-    slots[k] = start + __popc(peers & before);
-    if (real && (peers & before) == 0) starts[digit] = start + __popc(peers);
-    __syncwarp();
-  }
 }
 
 // Counts a tile; with kPlace also sorts it and writes its rows to their slots. Sequences of one

@@ -53,6 +53,13 @@ int64_t GpuSide::longest() const {
   return longest;
 }
 
+int64_t GpuSide::certain_rows() const {
+  if (device_.mask) return 0;
+  int64_t shortest = row_extent_;
+  for (int64_t s = 0; s < sequences_; ++s) shortest = std::min(shortest, length(s));
+  return shortest;
+}
+
 Tiles GpuSide::tiles(int64_t rows_per_tile) const {
   const auto count = [&](int64_t n) { return std::max<int64_t>(1, ceil_div(n, rows_per_tile)); };
   Tiles tiles{.rows_per_tile = rows_per_tile, .sequences = sequences_};

@@ -30,7 +30,10 @@ struct Tiles {
 
 #ifdef __CUDACC__
   __device__ Place operator[](int64_t item) const {
-    if (first == nullptr) return {first_sequence + item / per_sequence, item % per_sequence};
+    if (first == nullptr) {  // there are fewer than 2^31 blocks
+      const auto i = static_cast<uint32_t>(item), tiles = static_cast<uint32_t>(per_sequence);
+      return {first_sequence + i / tiles, i % tiles};
+    }
     int64_t low = first_sequence, high = first_sequence + sequences - 1;
     while (low < high) {
       const int64_t middle = (low + high + 1) / 2;
@@ -58,6 +61,8 @@ class GpuSide {
   int64_t rows_of(int64_t first, int64_t count) const;
   int64_t first_row(int64_t sequence) const;
   int64_t longest() const;
+  // Real rows that every sequence has at least: 0 where there is a mask, which only the GPU knows.
+  int64_t certain_rows() const;
 
   // Every sequence has at least one tile, also the empty ones. To be asked once for a size.
   Tiles tiles(int64_t rows_per_tile) const;
