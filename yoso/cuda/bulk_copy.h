@@ -14,11 +14,14 @@ class CopyBarrier {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address()) : "memory");
   }
 
-  // `bytes` (a multiple of 16) from and to boundaries of 16 bytes. A phase ends with its copy.
-  __device__ void copy(void* to, const void* from, uint32_t bytes) {
+  // A phase ends with copies of as many bytes as it expects, each of a multiple of 16 from and to
+  // boundaries of 16 bytes.
+  __device__ void expect(uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()),
                  "r"(bytes)
                  : "memory");
+  }
+  __device__ void copy(void* to, const void* from, uint32_t bytes) {
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
             "r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),

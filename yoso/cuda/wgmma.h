@@ -54,10 +54,10 @@ __device__ inline void publish_registers() {
 __device__ inline void end_product_group() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Until all products are done, of which c may be read then.
-template <int kCount>
+// Until all but the kUnderWay newest groups of products are done, of which c may be read then.
+template <int kUnderWay = 0, int kCount>
 __device__ void wait_for_products(float (&c)[kCount][4]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kUnderWay) : "memory");
   // Keeps the compiler from moving a use of c before the wait.
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
@@ -92,6 +92,22 @@ __device__ void wait_for_products(float (&c)[kCount][4]) {
   if constexpr (kCount == 8 && kHalf) YOSO_WGMMA_64(".f16.f16 ", add, how);    \
   if constexpr (kCount == 8 && !kHalf) YOSO_WGMMA_64(".bf16.bf16 ", add, how);
 
+// The same of N = 64 with the 64 rows of a [64 x 16] described too.
+#define YOSO_WGMMA_SHARED(types, add, how)                                         \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32" types                  \
+               "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"           \
+               "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}," \
+               "%32,%33," add ",1,1,0,0;"                                          \
+               : YOSO_C16(how, 0), YOSO_C16(how, 4)                                \
+               : "l"(a), "l"(b))
+#define YOSO_WGMMA_OF_SHARED(add, how)                                  \
+  if constexpr (std::is_same_v<T, Float16>) {                           \
+    YOSO_WGMMA_SHARED(".f16.f16 ", add, how);                           \
+  } else {                                                              \
+    static_assert(std::is_same_v<T, BFloat16>, "factors have 16 bits"); \
+    YOSO_WGMMA_SHARED(".bf16.bf16 ", add, how);                         \
+  }
+
 // c = a b, where b [16 x N] is described: its N columns are rows of the tile, or, kTransposed, its
 // 16 rows are.
 template <class T, bool kTransposed, int kCount>
@@ -103,6 +119,17 @@ template <class T, bool kTransposed, int kCount>
 __device__ void start_sum(float (&c)[kCount][4], const uint32_t (&a)[4], uint64_t b) {
   YOSO_WGMMA("1", "+f")
 }
+// Both described, the columns of b being rows of its tile.
+template <class T>
+__device__ void start_product(float (&c)[8][4], uint64_t a, uint64_t b) {
+  YOSO_WGMMA_OF_SHARED("0", "=f")
+}
+template <class T>
+__device__ void start_sum(float (&c)[8][4], uint64_t a, uint64_t b) {
+  YOSO_WGMMA_OF_SHARED("1", "+f")
+}
+#undef YOSO_WGMMA_SHARED
+#undef YOSO_WGMMA_OF_SHARED
 #undef YOSO_C4
 #undef YOSO_C16
 #undef YOSO_WGMMA_32

@@ -1,8 +1,9 @@
 // Sampled attention on the GPU in three steps: the keys of every hash by bucket (bucket_order.h), a
 // table of the buckets' sums, and for every query the mean of its buckets over the hashes. Where
 // there are more buckets than keys to fill them, the table holds crowded buckets only, and queries
-// add up the few keys of the others themselves. Every sum is in an order that depends on the places
-// in the sequence alone.
+// add up the few keys of the others themselves; for codes of eight bits Hopper makes the tables from
+// tiles in shared memory (tile_tables.h). Every sum is in an order that depends on the places in the
+// sequence alone.
 //
 // Cost in bytes, mostly from L2: N M V for the sums and the same for the means.
 // SPDX-License-Identifier: Apache-2.0
@@ -13,6 +14,7 @@
 #include "yoso/ops/bucket_attention.h"
 #include "yoso/ops/bucket_order.h"
 #include "yoso/ops/sparse_buckets.h"
+#include "yoso/ops/tile_tables.h"
 
 namespace yoso::cuda {
 namespace {
@@ -32,12 +34,22 @@ struct Sums {
   Tiles tiles;  // of kSlotsPerBlock keys
   BucketOrder order;
   float share;     // of a hash: 1 / M
-  void* tables;    // [segments][buckets][V] of Entry
+  void* tables;    // [sequences][heads][V / slice][hashes][buckets][slice] of Entry
+  int slice;       // columns
   float* head;     // [blocks][V]: a block's part of a bucket that began before it,
   float* tail;     // and of the bucket that goes on after it
   bool by_tables;  // of all buckets, in sparse segments too
   int lanes;       // of a row, a power of two: a team
 };
+
+// Column c of the first bucket of a segment's table; the other buckets are `slice` apart.
+template <class E>
+__device__ inline E* column(const Sums& s, int64_t segment, int64_t c) {
+  const int64_t hashes = s.order.wave.hashes, head = segment / hashes, hash = segment % hashes;
+  const int64_t of_slice = head * (s.values.cols / s.slice) + c / s.slice;
+  return static_cast<E*>(s.tables) + (of_slice * hashes + hash) * s.order.buckets * s.slice +
+         c % s.slice;
+}
 
 // Lanes of a row of `width` numbers, kSize at a time.
 template <int kSize>
@@ -100,7 +112,6 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
   const Sequence sequence = yoso::sequence(s.key_rows, at.sequence, s.values.rows);
   const T* values =
       s.values.row<T>(sequence.batch, s.order.wave.first_head + at.head, sequence.begin);
-  Entry<T>* table = static_cast<Entry<T>*>(s.tables) + at.segment * s.order.buckets * width;
   const int stride = s.lanes * kSize;
   const int buckets = static_cast<int>(s.order.buckets);
   const int owned = first_from(at.begin, buckets, first);
@@ -111,12 +122,13 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
     const int c = c0 + threadIdx.x % s.lanes * kSize;
     const bool in_width = c < width;
     float sum[kSize] = {};
+    auto* table = column<Entry<T>>(s, at.segment, c);
     const auto write = [&](int bucket, const float(&x)[kSize]) {
       if (!in_width) return;
       Vec<Entry<T>, kSize> entry;
 #pragma unroll
       for (int k = 0; k < kSize; ++k) entry.at[k] = narrow<Entry<T>>(s.share * x[k]);
-      entry.store(table + int64_t{bucket} * width + c);
+      entry.store(table + bucket * s.slice);
     };
     const auto keep = [&](float* to, const float(&x)[kSize]) {
 #pragma unroll
@@ -299,8 +311,6 @@ __global__ void join_buckets(Sums s) {
                 1;  // it holds slot last - 1
   if (at.begin[b] < static_cast<uint32_t>(at.first) || at.begin[b + 1] <= last) return;
 
-  Entry<T>* entry =
-      static_cast<Entry<T>*>(s.tables) + (at.segment * order.buckets + b) * s.values.cols;
   const int64_t blocks_apart = order.wave.hashes * order.wave.heads;  // of neighbouring tiles
   const int64_t parts = ceil_div(at.begin[b + 1] - last, int64_t{kSlotsPerBlock});
   for (int64_t c = threadIdx.x; c < s.values.cols; c += blockDim.x) {
@@ -309,7 +319,8 @@ __global__ void join_buckets(Sums s) {
     for (int64_t part = 1; part <= parts; ++part) {
       sum += s.head[(blockIdx.x + part * blocks_apart) * s.values.cols + c];
     }
-    entry[c] = narrow<Entry<T>>(s.share * sum);
+    auto* table = column<Entry<T>>(s, at.segment, c);
+    table[b * s.slice] = narrow<Entry<T>>(s.share * sum);
   }
 }
 
@@ -439,6 +450,11 @@ __global__ void __launch_bounds__(kThreads, 3) mean_over_visits(Means m) {
 // as its registers hold, and the tables of the hashes pass through a ring.
 constexpr int kRingThreads = 512, kQueriesPerTeam = 8, kMaxStages = 4;  // and a warp that copies
 constexpr int64_t kRingReserve = 4 * 1024;  // of shared memory, for all but the ring
+constexpr int kSlice = kTableColumns;
+
+// Bytes from slice to slice of a stage of the ring: a row further than they are long, so that the
+// slices of an entry lie in different banks.
+constexpr int64_t stage_slice_bytes(int64_t buckets) { return (buckets + 1) * kSlice * 2; }
 
 template <int kWidth>
 constexpr int kRingQueries = kRingThreads * 8 / kWidth* kQueriesPerTeam;  // of a block
@@ -457,10 +473,13 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
   const int64_t query_head = m.first_query_head + head;
   const int hashes = static_cast<int>(m.order.wave.hashes);
   const int tables = hashes * static_cast<int>(m.keys_per_query);
-  const uint32_t table_bytes = static_cast<uint32_t>(m.buckets) * kWidth * 2;
+  constexpr int kSlices = kWidth / kSlice;
+  const auto apart = static_cast<uint32_t>(stage_slice_bytes(m.buckets)), bytes = kSlices * apart;
+  const uint32_t slice_bytes = static_cast<uint32_t>(m.buckets) * kSlice * 2;
   const int64_t segment = m.order.segment(all_sequence - m.order.wave.first_sequence,
                                           head / m.queries_per_key * m.keys_per_query, 0);
-  const unsigned char* table = static_cast<const unsigned char*>(m.tables) + segment * table_bytes;
+  const unsigned char* table =
+      static_cast<const unsigned char*>(m.tables) + segment * kSlices * slice_bytes;
 
   if (threadIdx.x == 0) {
     for (int s = 0; s < stages; ++s) arrived[s].make();
@@ -473,8 +492,13 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
       const int stage = index % stages;
       if (index >= stages) wait_for_all(1 + stage, kAll);
       if (threadIdx.x == kRingThreads) {
-        arrived[stage].copy(ring + stage * table_bytes, table + index * int64_t{table_bytes},
-                            table_bytes);
+        arrived[stage].expect(kSlices * slice_bytes);
+        // The table of slice s and hash m of a head is number s * hashes + m.
+        const int64_t first = int64_t{index / hashes} * kSlices * hashes + index % hashes;
+        for (int slice = 0; slice < kSlices; ++slice) {
+          arrived[stage].copy(ring + stage * bytes + slice * apart,
+                              table + (first + slice * hashes) * slice_bytes, slice_bytes);
+        }
       }
     }
     return;
@@ -502,6 +526,7 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
     return word & code_mask;
   };
 
+  const uint32_t my_bytes = lane / (kSlice / 8) * apart + lane % (kSlice / 8) * 16;
   float sums[kQueriesPerTeam][8] = {};
   uint64_t next = load_codes(0);
   int stage = 0, next_hash = 0;
@@ -510,12 +535,12 @@ __global__ void __launch_bounds__(kRingThreads + kWarp, 1) mean_from_shared(Mean
     const uint64_t word = next;
     next_hash = next_hash + 1 < hashes ? next_hash + 1 : 0;
     next = load_codes(next_hash);  // of the first hash again after the last one
-    const auto* entries = reinterpret_cast<const BFloat16*>(ring + stage * table_bytes) + lane * 8;
+    const auto* entries = reinterpret_cast<const BFloat16*>(ring + stage * bytes + my_bytes);
     arrived[stage].wait(phase);
 #pragma unroll
     for (int q = 0; q < kQueriesPerTeam; ++q) {
       const uint32_t code = static_cast<uint32_t>(word >> (8 * q)) & 0xff;
-      const auto v = Vec<BFloat16, 8>::load(entries + code * kWidth);
+      const auto v = Vec<BFloat16, 8>::load(entries + code * kSlice);
       add(sums[q], v);
     }
     if (index + stages < tables) give(1 + stage, kAll);
@@ -564,15 +589,17 @@ void run(const BucketAttention& a, Stream& stream) {
             .key_rows = key_side.rows(),
             .share = means.share,
             .lanes = lanes_for<kSize>(a.values.cols)};
-  const Tiles key_tiles = key_side.tiles(kSlotsPerBlock);
   // The ring wants wide loads, small tables and the copy engine.
-  const int64_t table_bytes = buckets * a.values.cols * 2;
+  const int64_t stage_bytes = ceil_div(a.values.cols, int64_t{kSlice}) * stage_slice_bytes(buckets);
   const int stages = static_cast<int>(
-      std::min<int64_t>(kMaxStages, (max_shared_bytes() - kRingReserve) / table_bytes));
+      std::min<int64_t>(kMaxStages, (max_shared_bytes() - kRingReserve) / stage_bytes));
   const bool by_ring = std::is_same_v<T, BFloat16> && kSize > 1 && a.code_bits <= 8 &&
                        (a.values.cols == 32 || a.values.cols == 64 || a.values.cols == 128) &&
-                       table_bytes % 128 == 0 && has_bulk_copy() && stages >= 2;
+                       has_bulk_copy() && stages >= 2;
+  const bool by_tiles = by_ring && a.code_bits == 8 && can_sum_by_tiles();
+  const Tiles key_tiles = key_side.tiles(by_tiles ? kTableTileRows : kSlotsPerBlock);
   means.by_tables = sums.by_tables = by_ring;
+  sums.slice = by_ring ? kSlice : static_cast<int>(a.values.cols);
   const int64_t ring_queries = kRingThreads * 8 / a.values.cols * kQueriesPerTeam;
   const Tiles query_tiles = query_side.tiles(by_ring ? ring_queries : kThreads / means.lanes);
 
@@ -593,22 +620,28 @@ void run(const BucketAttention& a, Stream& stream) {
       const int64_t wave_units = std::min(unit_step, units - u);
       wave.first_head = u * means.keys_per_query;
       wave.heads = wave_units * means.keys_per_query;
-      sums.order = sort_by_code(op, a.key_codes, key_side, wave, a.code_bits, false, stream);
-      sums.tiles = key_side.slice(key_tiles, s, wave.sequences);
-      const int64_t blocks = sums.tiles.total * wave.heads * hashes;
       sums.tables = stream.allocate<Entry<T>>(wave.segments() * buckets * a.values.cols);
-      sums.head = stream.allocate<float>(blocks * a.values.cols);
-      sums.tail = stream.allocate<float>(blocks * a.values.cols);
-      if (!by_ring) {
-        launch(op, stream.handle(), wave.segments() * ceil_div(buckets, int64_t{kThreads}),
-               kThreads, kThreads * kSize * 4, sum_crowded<T, kSize>, sums);
-      }
-      if (by_ring || rows > kSparse * buckets) {
-        launch(op, stream.handle(), blocks, kThreads, kThreads * kSize * 4, sum_buckets<T, kSize>,
-               sums);
-      }
-      if (rows > kSlotsPerBlock) {
-        launch(op, stream.handle(), blocks, kWarp, 0, join_buckets<T>, sums);
+      sums.tiles = key_side.slice(key_tiles, s, wave.sequences);
+      if (by_tiles) {
+        sums.order = {.wave = wave, .buckets = buckets};
+        sum_by_tiles(op, a.values, a.key_codes, key_side, sums.tiles, wave, sums.share,
+                     static_cast<BFloat16*>(sums.tables), stream);
+      } else {
+        sums.order = sort_by_code(op, a.key_codes, key_side, wave, a.code_bits, false, stream);
+        const int64_t blocks = sums.tiles.total * wave.heads * hashes;
+        sums.head = stream.allocate<float>(blocks * a.values.cols);
+        sums.tail = stream.allocate<float>(blocks * a.values.cols);
+        if (!by_ring) {
+          launch(op, stream.handle(), wave.segments() * ceil_div(buckets, int64_t{kThreads}),
+                 kThreads, kThreads * kSize * 4, sum_crowded<T, kSize>, sums);
+        }
+        if (by_ring || rows > kSparse * buckets) {
+          launch(op, stream.handle(), blocks, kThreads, kThreads * kSize * 4, sum_buckets<T, kSize>,
+                 sums);
+        }
+        if (rows > kSlotsPerBlock) {
+          launch(op, stream.handle(), blocks, kWarp, 0, join_buckets<T>, sums);
+        }
       }
 
       means.order = sums.order;
@@ -621,7 +654,7 @@ void run(const BucketAttention& a, Stream& stream) {
         auto* kernel = a.values.cols == 32   ? mean_from_shared<32>
                        : a.values.cols == 64 ? mean_from_shared<64>
                                              : mean_from_shared<128>;
-        launch(op, stream.handle(), queries, kRingThreads + kWarp, stages * table_bytes, kernel,
+        launch(op, stream.handle(), queries, kRingThreads + kWarp, stages * stage_bytes, kernel,
                means, stages);
         continue;
       }

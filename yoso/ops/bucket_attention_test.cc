@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+#include <numeric>
+
 #include "yoso/cpu/parallel.h"
 #include "yoso/ops/backend_testing.h"
 #include "yoso/ops/hash.h"
@@ -118,6 +122,24 @@ const Shape kShapes[] = {
     {1, 2, 2, 31, 33, 3, 2, 1, 128, kRowsFirst, kNone, kClusters},
     {1, 2, 2, 9, 127, 3, 5, 1, 255, kGaps, kTail},
     {2, 1, 1, 33, 33, 8, 5, 1, 256, kGaps, kRandom, kClusters},
+    // Tiles of a sequence (yoso/ops/tile_tables.h): 1,536 keys, one more, several.
+    {1, 2, 2, 33, 1537, 5, 8, 1, 64, kRowsFirst, kRandom},
+    {2, 1, 1, 1030, 1536, 9, 8, 1, 32, kDense, kTail, kClusters},
+    {1, 1, 2, 9, 3100, 3, 8, 1, 128, kRowsFirst, kNone, kIdentical},
+    {1,
+     2,
+     1,
+     40,
+     3200,
+     6,
+     8,
+     1,
+     64,
+     kRowsFirst,
+     kRandom,
+     kClusters,
+     {31, 0, 1, 8},
+     {3, 1600, 0, 1597}},
     // Many buckets, and one.
     {1, 2, 2, 127, 127, 3, 16, 1, 7, kGaps, kRandom, kClusters},
     {1, 1, 1, 33, 33, 1, 16, 1, 64, kDense, kNone, kIdentical},
@@ -160,10 +182,38 @@ TEST(BucketAttention, ReferenceRoundsItsSumsOnce) {
 
 TEST(BucketAttention, SumsNormalValuesInEveryType) {
   for (DType dtype : kFloatTypes) {
-    Case c({2, 2, 2, 127, 130, 9, 5, 1, 64, kRowsFirst, kRandom, kClusters}, dtype,
-           Numbers::kNormal);
-    backend::bucket_attention(c.args());
-    EXPECT_TRUE(c.is_right(Numbers::kNormal)) << name_of(dtype);
+    for (const Shape& shape :
+         {Shape{2, 2, 2, 127, 130, 9, 5, 1, 64, kRowsFirst, kRandom, kClusters},
+          Shape{1, 2, 2, 127, 1700, 9, 8, 1, 64, kRowsFirst, kRandom}}) {
+      Case c(shape, dtype, Numbers::kNormal);
+      backend::bucket_attention(c.args());
+      EXPECT_TRUE(c.is_right(Numbers::kNormal)) << name_of(dtype) << ", " << name_of(shape);
+    }
+  }
+}
+
+// Of one column of one key, into its buckets and no further.
+TEST(BucketAttention, WhatIsNotFiniteStaysInItsColumn) {
+  for (DType dtype : kFloatTypes) {
+    for (int64_t bits : {5, 8}) {
+      Case c({1, 2, 2, 127, 1700, 9, bits, 1, 64, kRowsFirst, kRandom}, dtype, Numbers::kNormal);
+      c.values.set(0, 0, 3, 17, std::numeric_limits<double>::infinity());
+      c.values.set(0, 1, 1650, 40, std::numeric_limits<double>::quiet_NaN());
+      backend::bucket_attention(c.args());
+      Buffer expected = c.reference_of(c.values.widened()),
+             magnitude = c.reference_of(c.values.magnitudes());
+      int64_t spoiled = 0, different = 0;
+      expected.for_each([&](auto... at) {
+        const double right = expected.at(at...);
+        different += std::isfinite(right) != std::isfinite(c.out.at(at...));
+        if (std::isfinite(right)) return;
+        ++spoiled;
+        for (Buffer* buffer : {&expected, &magnitude, &c.out}) buffer->set(at..., 0);
+      });
+      EXPECT_GT(spoiled, 0);
+      EXPECT_EQ(different, 0) << name_of(dtype) << ", T = " << bits;
+      EXPECT_TRUE(c.is_right(Numbers::kNormal, expected, magnitude)) << name_of(dtype);
+    }
   }
 }
 
@@ -286,52 +336,59 @@ TEST(BucketAttention, InputsMayBeBroadcastAndReversed) {
   EXPECT_TRUE(close(c.out, expected, c.reference_of(copied.magnitudes()), 5 * 0x1p-24));
 }
 
-// Sequences of 33, 0, 127 and 5 queries and keys: padded, ragged, and each alone.
+// Sequences of 33, 0, 127 and 5 queries and as different numbers of keys: padded, ragged, and each
+// alone.
 class BucketAttentionBatch : public ::testing::TestWithParam<DType> {};
 
+void expect_same_bits(const Shape& shape, DType dtype, const std::vector<int64_t>& key_lengths) {
+  const std::vector<int64_t> query_lengths = {33, 0, 127, 5};
+  Case padded(shape, dtype, Numbers::kNormal);
+  padded.query_side = Side::padded(shape.queries, query_lengths);
+  padded.key_side = Side::padded(shape.keys, key_lengths);
+  backend::bucket_attention(padded.args());
+
+  Shape ragged_shape = shape;
+  ragged_shape.batch = 1;
+  ragged_shape.queries = std::reduce(query_lengths.begin(), query_lengths.end());
+  ragged_shape.keys = std::reduce(key_lengths.begin(), key_lengths.end());
+  ragged_shape.query_lengths = query_lengths;
+  ragged_shape.key_lengths = key_lengths;
+  Case ragged(ragged_shape, dtype, Numbers::kNormal);
+  int64_t first_query = 0, first_key = 0;
+  for (size_t b = 0; b < 4; ++b) {
+    const int64_t entry = static_cast<int64_t>(b);
+    copy_cols(padded.query_codes, entry, 0, ragged.query_codes, 0, first_query, query_lengths[b]);
+    copy_cols(padded.key_codes, entry, 0, ragged.key_codes, 0, first_key, key_lengths[b]);
+    copy_rows(padded.values, entry, 0, ragged.values, 0, first_key, key_lengths[b]);
+    first_query += query_lengths[b];
+    first_key += key_lengths[b];
+  }
+  backend::bucket_attention(ragged.args());
+
+  first_query = 0;
+  for (size_t b = 0; b < 4; ++b) {
+    const int64_t entry = static_cast<int64_t>(b);
+    Shape alone_shape = shape;
+    alone_shape.batch = 1;
+    alone_shape.queries = query_lengths[b];
+    alone_shape.keys = key_lengths[b];
+    Case alone(alone_shape, dtype, Numbers::kNormal);
+    copy_cols(padded.query_codes, entry, 0, alone.query_codes, 0, 0, query_lengths[b]);
+    copy_cols(padded.key_codes, entry, 0, alone.key_codes, 0, 0, key_lengths[b]);
+    copy_rows(padded.values, entry, 0, alone.values, 0, 0, key_lengths[b]);
+    backend::bucket_attention(alone.args());
+    EXPECT_TRUE(equal(slice_rows(padded.out, entry, 0, query_lengths[b]), alone.out)) << b;
+    EXPECT_TRUE(equal(slice_rows(ragged.out, 0, first_query, query_lengths[b]), alone.out)) << b;
+    first_query += query_lengths[b];
+  }
+}
+
 TEST_P(BucketAttentionBatch, PaddedRaggedAndAloneGiveTheSameBits) {
-  const std::vector<int64_t> query_lengths = {33, 0, 127, 5}, key_lengths = {40, 3, 127, 0};
   for (Tokens tokens : {kIid, kClusters, kIdentical}) {
-    const Shape shape{4, 4, 2, 127, 130, 9, 5, 1, 33, kRowsFirst, kNone, tokens};
-    Case padded(shape, GetParam(), Numbers::kNormal);
-    padded.query_side = Side::padded(127, query_lengths);
-    padded.key_side = Side::padded(130, key_lengths);
-    backend::bucket_attention(padded.args());
-
-    Shape ragged_shape = shape;
-    ragged_shape.batch = 1;
-    ragged_shape.queries = 165;
-    ragged_shape.keys = 170;
-    ragged_shape.query_lengths = query_lengths;
-    ragged_shape.key_lengths = key_lengths;
-    Case ragged(ragged_shape, GetParam(), Numbers::kNormal);
-    int64_t first_query = 0, first_key = 0;
-    for (size_t b = 0; b < 4; ++b) {
-      const int64_t entry = static_cast<int64_t>(b);
-      copy_cols(padded.query_codes, entry, 0, ragged.query_codes, 0, first_query, query_lengths[b]);
-      copy_cols(padded.key_codes, entry, 0, ragged.key_codes, 0, first_key, key_lengths[b]);
-      copy_rows(padded.values, entry, 0, ragged.values, 0, first_key, key_lengths[b]);
-      first_query += query_lengths[b];
-      first_key += key_lengths[b];
-    }
-    backend::bucket_attention(ragged.args());
-
-    first_query = 0;
-    for (size_t b = 0; b < 4; ++b) {
-      const int64_t entry = static_cast<int64_t>(b);
-      Shape alone_shape = shape;
-      alone_shape.batch = 1;
-      alone_shape.queries = query_lengths[b];
-      alone_shape.keys = key_lengths[b];
-      Case alone(alone_shape, GetParam(), Numbers::kNormal);
-      copy_cols(padded.query_codes, entry, 0, alone.query_codes, 0, 0, query_lengths[b]);
-      copy_cols(padded.key_codes, entry, 0, alone.key_codes, 0, 0, key_lengths[b]);
-      copy_rows(padded.values, entry, 0, alone.values, 0, 0, key_lengths[b]);
-      backend::bucket_attention(alone.args());
-      EXPECT_TRUE(equal(slice_rows(padded.out, entry, 0, query_lengths[b]), alone.out)) << b;
-      EXPECT_TRUE(equal(slice_rows(ragged.out, 0, first_query, query_lengths[b]), alone.out)) << b;
-      first_query += query_lengths[b];
-    }
+    expect_same_bits({4, 4, 2, 127, 130, 9, 5, 1, 33, kRowsFirst, kNone, tokens}, GetParam(),
+                     {40, 3, 127, 0});
+    expect_same_bits({4, 4, 2, 127, 1700, 9, 8, 1, 64, kRowsFirst, kNone, tokens}, GetParam(),
+                     {1540, 3, 1536, 0});
   }
 }
 

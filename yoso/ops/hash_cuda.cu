@@ -5,13 +5,15 @@
 //
 // The columns of a fragment are dealt so that the eight bits of a byte of codes end in one lane,
 // and the matrix is negated so that a bit is the sign bit of its sum: +0 for a sum of zero, as
-// hash.h wants it.
+// hash.h wants it. Hopper multiplies 16-bit rows of 17 to 64 columns by wgmma, all else by mma.sync.
 //
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/cuda/bulk_copy.h"
 #include "yoso/cuda/elements.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/cuda/mma.h"
 #include "yoso/cuda/stream.h"
+#include "yoso/cuda/wgmma.h"
 #include "yoso/ops/hash.h"
 #include "yoso/ops/projection_number.h"
 
@@ -21,26 +23,38 @@ namespace {
 constexpr int kCodesPerBlock = 4;  // bytes of codes that a warp makes at once, one a lane of four
 constexpr int kBlockWords = 4 * kWarp * 2;  // words of a block of the matrix for 16 of D: 4 tiles
 
-// How the matrix of one head lies in memory: fragments of B, [blocks][tile][part][k / 16][lane][2].
+constexpr int kPanelRows = 64;  // columns of the matrix that wgmma takes at once
+
+// How the matrix of one head lies in memory: fragments of B,
+// [blocks][tile][part][k / 16][lane][2], or, for wgmma, panels of kPanelRows columns as SharedTiles.
 struct MatrixShape {
   int64_t blocks;          // of kCodesPerBlock bytes
   int64_t bytes_per_code;  // 1 for T <= 8, else 2
   int steps;               // D / 16, rounded up to a power of two
   int parts;               // 2: a rounded matrix and what rounding left
+  bool in_panels;
 
   __host__ __device__ int64_t words_per_block() const {
     return int64_t{kBlockWords} * parts * steps;
   }
   __host__ __device__ int64_t words_per_head() const { return blocks * words_per_block(); }
+  __host__ __device__ int64_t panels() const { return blocks * kCodesPerBlock * 8 / kPanelRows; }
 
   // Where entry (bit t of hash m, column c) of part `part` stands, in elements of 16 bits.
   __device__ int64_t element(int64_t m, int64_t t, int64_t c, int part) const {
     const int64_t byte = m * bytes_per_code + t / 8, bit = t % 8;
-    const int64_t n = 2 * (byte % 4) + bit % 2;  // column of the tile bit / 2
+    const int64_t n = 2 * (byte % 4) + bit % 2;       // column of the tile
+    const int64_t tile = byte / 4 * 4 + 3 - bit / 2;  // high bits first
+    if (in_panels) {
+      const auto row = static_cast<uint32_t>((8 * tile + n) % kPanelRows);
+      const auto chunk = static_cast<uint32_t>(c / 8);
+      const uint32_t offset =
+          steps == 2 ? SharedTile<32>::offset(row, chunk) : SharedTile<64>::offset(row, chunk);
+      return (8 * tile + n) / kPanelRows * kPanelRows * 16 * steps + offset / 2 + c % 8;
+    }
     // Lane t of four owns 4 * steps neighbouring columns of x: 16 bytes are one load.
     const int64_t lane = 4 * n + c / (4 * steps), step = c % (4 * steps) / 4;
-    const int64_t tile = (byte / 4 * 4 + 3 - bit / 2) * parts + part;  // high bits first
-    return ((tile * steps + step) * kWarp + lane) * 4 + c % 4;
+    return (((tile * parts + part) * steps + step) * kWarp + lane) * 4 + c % 4;
   }
 };
 
@@ -215,13 +229,163 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Where the codes of one head of one batch entry go, byte by byte.
+struct CodeBytes {
+  uint8_t* first;
+  int64_t row_stride;  // bytes from hash to hash
+  int wide, count;     // whether a code has two bytes; bytes of a row
+
+  __device__ CodeBytes(const Hash& a, const MatrixShape& shape, int64_t batch, int64_t head)
+      : row_stride(a.codes.row_stride * shape.bytes_per_code),
+        wide(shape.bytes_per_code == 2),
+        count(static_cast<int>(a.codes.rows) << wide) {
+    first = static_cast<uint8_t*>(a.codes.data) +
+            (batch * a.codes.batch_stride + head * a.codes.head_stride) * shape.bytes_per_code;
+  }
+  __device__ uint8_t* at(int byte, int64_t row) const {
+    return first + (byte >> wide) * row_stride + (row << wide) + (byte & wide);
+  }
+};
+
+constexpr int kWgmmaThreads = 128, kWgmmaTiles = 4, kPanelStages = 4;
+constexpr int kWgmmaRows = 64 * kWgmmaTiles;  // of a block
+
+// In shared memory: the rows of a block and some panels of the matrix.
+template <class T, int kSteps>
+struct WgmmaMemory {
+  static constexpr int kTile = 64 * 16 * kSteps;
+
+  T rows[kWgmmaTiles][kTile];
+  T panels[kPanelStages][kTile];
+};
+static_assert(kPanelRows == 64);
+
+// A warpgroup multiplies its rows, 64 at a time, by a panel of the matrix after the other: while it
+// takes codes from one product, the next one is under way.
+template <class T, int kSteps>
+__global__ void __launch_bounds__(kWgmmaThreads, 3)
+    write_codes_by_wgmma(Hash a, int64_t tiles, MatrixShape shape, const T* matrix) {
+  if constexpr (kCompilesWgmma) {
+    using Tile = SharedTile<16 * kSteps>;
+    using Memory = WgmmaMemory<T, kSteps>;
+    extern __shared__ __align__(1024) unsigned char shared[];
+    auto& memory = *reinterpret_cast<Memory*>(shared);
+    __shared__ CopyBarrier arrived[kPanelStages];
+    const auto block = blockIdx.x, all_tiles = static_cast<uint32_t>(tiles),
+               heads = static_cast<uint32_t>(a.x.heads);
+    const int64_t head = block / all_tiles % heads, batch = block / all_tiles / heads;
+    const int64_t first = block % all_tiles * int64_t{kWgmmaRows};
+    const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp, g = lane / 4, t = lane % 4;
+    const int rows = static_cast<int>(min(a.x.rows - first, int64_t{kWgmmaRows}));
+
+    const int count = static_cast<int>(shape.panels());
+    const T* panels = matrix + head / (a.x.heads / a.projection_heads) * shape.words_per_head() * 2;
+    const auto copy_panel = [&](int panel) {
+      const int stage = panel % kPanelStages;
+      arrived[stage].expect(sizeof(memory.panels[stage]));
+      arrived[stage].copy(memory.panels[stage], panels + panel * Memory::kTile,
+                          sizeof(memory.panels[stage]));
+    };
+    if (tid == 0) {
+      for (CopyBarrier& barrier : arrived) barrier.make();
+      publish_barriers();
+      for (int panel = 0; panel < min(count, kPanelStages); ++panel) copy_panel(panel);
+    }
+    {
+      constexpr int kChunks = 2 * kSteps, kStep = kWgmmaThreads / kChunks;
+      const int chunk = tid % kChunks, row = tid / kChunks;
+      const bool in_width = 8 * chunk < a.x.cols;
+      const T* from = a.x.row<T>(batch, head, first + row) + (in_width ? 8 * chunk : 0);
+      const int64_t step = kStep * a.x.row_stride;
+      for (int i = 0; i < kWgmmaTiles; ++i) {
+        const uint32_t to = shared_address(memory.rows[i]);
+#pragma unroll
+        for (int r = 0; r < 64; r += kStep, from += step) {
+          const bool there = in_width && 64 * i + row + r < rows;
+          copy_async<16>(to + Tile::offset(row + r, chunk), there ? from : panels, there);
+        }
+        end_copy_group();
+      }
+    }
+    __syncthreads();
+
+    float sums[2][8][4];
+    const auto start = [&](int panel, int i, float(&c)[8][4]) {
+      const Tile x{shared_address(memory.rows[i])},
+          of_panel{shared_address(memory.panels[panel % kPanelStages])};
+      publish_registers();
+      start_product<T>(c, describe(x, 0), describe(of_panel, 0));
+#pragma unroll
+      for (int s = 1; s < kSteps; ++s) {
+        start_sum<T>(c, describe(x, 32 * s), describe(of_panel, 32 * s));
+      }
+      end_product_group();
+    };
+    const auto wait_for_rows = [&]() {
+      publish_shared();
+      __syncthreads();
+    };
+    wait_for_copies<kWgmmaTiles - 1>();
+    wait_for_rows();
+    const CodeBytes codes(a, shape, batch, head);
+    const int my_row = tid / kWarp * 16 + g;
+    for (int panel = 0; panel < count; ++panel) {
+      uint8_t* to[2] = {codes.at((2 * panel) * kCodesPerBlock + t, first + my_row),
+                        codes.at((2 * panel + 1) * kCodesPerBlock + t, first + my_row)};
+      arrived[panel % kPanelStages].wait(panel / kPanelStages % 2);
+      start(panel, 0, sums[0]);
+#pragma unroll
+      for (int i = 0; i < kWgmmaTiles; ++i) {
+        auto& c = sums[i % 2];
+        if (i + 1 < kWgmmaTiles) {
+          if (panel == 0) {
+            if (i == 0) wait_for_copies<2>();
+            if (i == 1) wait_for_copies<1>();
+            if (i == 2) wait_for_copies<0>();
+            wait_for_rows();
+          }
+          start(panel, i + 1, sums[(i + 1) % 2]);
+          wait_for_products<1>(c);
+        } else {
+          wait_for_products(c);
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const bool exists = (2 * panel + half) * kCodesPerBlock + t < codes.count;
+#pragma unroll
+          for (int lower = 0; lower < 2; ++lower) {
+            uint32_t code = 0;
+#pragma unroll
+            for (int n = 4 * half; n < 4 * half + 4; ++n) {
+              code = __funnelshift_l(__float_as_uint(c[n][2 * lower + 1]), code, 1);
+              code = __funnelshift_l(__float_as_uint(c[n][2 * lower]), code, 1);
+            }
+            const int further = 64 * i + 8 * lower;
+            if (exists && my_row + further < rows) {
+              to[half][further << codes.wide] = static_cast<uint8_t>(code);
+            }
+          }
+        }
+      }
+      if (panel + kPanelStages < count) {
+        __syncthreads();
+        if (tid == 0) copy_panel(panel + kPanelStages);
+      }
+    }
+  }
+}
+
 template <class T, int kSteps>
 void run(const Hash& a, Stream& stream) {
   using F = Factor<T>;
+  constexpr bool kHasPanels = sizeof(T) == 2 && (kSteps == 2 || kSteps == 4);
   const ProjectionShape p = a.shape();
-  MatrixShape shape{
-      .bytes_per_code = size_of(a.codes.dtype), .steps = kSteps, .parts = kSteps == 16 ? 2 : 1};
+  MatrixShape shape{.bytes_per_code = size_of(a.codes.dtype),
+                    .steps = kSteps,
+                    .parts = kSteps == 16 ? 2 : 1,
+                    .in_panels = kHasPanels && a.x.cols % 8 == 0 && is_aligned(a.x) && has_wgmma()};
   shape.blocks = ceil_div(p.num_hashes * shape.bytes_per_code, kCodesPerBlock);
+  if (shape.in_panels) shape.blocks = ceil_div(shape.blocks, 2) * 2;
   const int64_t words = a.projection_heads * shape.words_per_head();
   uint32_t* matrix = stream.allocate<uint32_t>(words);
   throw_if_failed(Hash::kName,
@@ -237,11 +401,22 @@ void run(const Hash& a, Stream& stream) {
     launch(Hash::kName, stream.handle(), ceil_div(count, 256), 256, 0, gaussian_matrix<F>, p, count,
            a.projections, shape, elements);
   }
+  const auto blocks = [&](int64_t rows) {
+    return a.x.batch * a.x.heads * ceil_div(a.x.rows, rows);
+  };
+  if constexpr (kHasPanels) {
+    if (shape.in_panels) {
+      launch(Hash::kName, stream.handle(), blocks(kWgmmaRows), kWgmmaThreads,
+             sizeof(WgmmaMemory<F, kSteps>), write_codes_by_wgmma<F, kSteps>, a,
+             ceil_div(a.x.rows, int64_t{kWgmmaRows}), shape, elements);
+      return;
+    }
+  }
   constexpr int kRows = 16 * kRowTiles<T, kSteps> * kThreads / kWarp;
-  const int64_t tiles = ceil_div(a.x.rows, kRows);
   const bool aligned = a.x.cols == 16 * kSteps && is_aligned(a.x);
-  launch(Hash::kName, stream.handle(), a.x.batch * a.x.heads * tiles, kThreads, 0,
-         write_codes<T, kSteps>, a, tiles, aligned, shape, reinterpret_cast<const uint2*>(matrix));
+  launch(Hash::kName, stream.handle(), blocks(kRows), kThreads, 0, write_codes<T, kSteps>, a,
+         ceil_div(a.x.rows, int64_t{kRows}), aligned, shape,
+         reinterpret_cast<const uint2*>(matrix));
 }
 
 __global__ void draw(ProjectionShape shape, int64_t count, int64_t heads, Seed seed, float* out) {
