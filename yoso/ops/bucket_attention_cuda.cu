@@ -605,9 +605,12 @@ void run(const BucketAttention& a, Stream& stream) {
 
   // Bytes of one sequence and one unit of heads: a key head with its query heads, or the reverse.
   const int64_t rows = key_side.longest();
+  const int64_t order_bytes =
+      by_tiles ? std::max<int64_t>(1, ceil_div(rows, int64_t{kTableTileRows})) * 4 * 1024
+               : 4 * rows + 1028;
   const int64_t unit_bytes =
       means.keys_per_query * hashes *
-      (buckets * a.values.cols * static_cast<int64_t>(sizeof(Entry<T>)) + 4 * rows + 1028);
+      (buckets * a.values.cols * static_cast<int64_t>(sizeof(Entry<T>)) + order_bytes);
   const int64_t fit = std::max<int64_t>(1, kBytesInFlight / std::max<int64_t>(1, unit_bytes));
   const int64_t unit_step = std::max<int64_t>(1, std::min(units, fit));
   const int64_t sequence_step = std::max<int64_t>(1, fit / std::max<int64_t>(1, units));

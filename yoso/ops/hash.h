@@ -11,6 +11,8 @@
 //   (Sylvester order, unnormalised); output m*T+t of the rotation is bit t. O(N M T log d).
 // Codes do not change when a row is scaled by a positive number. Projections are drawn for a head,
 // not for a batch entry, so a sequence has the same codes alone and in any batch.
+// A sum that rounding can take across zero may give another bit on another device, or where rows of
+// 16 bits do not begin on boundaries of 16 bytes on a GPU.
 // Rows must be finite; a row that is not gets codes without meaning (mask it). Hadamard sums of
 // |x| d^1.5 must stay below the largest float.
 // SPDX-License-Identifier: Apache-2.0

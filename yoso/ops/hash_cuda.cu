@@ -357,8 +357,9 @@ __global__ void __launch_bounds__(kWgmmaThreads, 3)
             uint32_t code = 0;
 #pragma unroll
             for (int n = 4 * half; n < 4 * half + 4; ++n) {
-              code = __funnelshift_l(__float_as_uint(c[n][2 * lower + 1]), code, 1);
-              code = __funnelshift_l(__float_as_uint(c[n][2 * lower]), code, 1);
+              // + 0: whatever sign wgmma gives a sum of zeros, it has none then.
+              code = __funnelshift_l(__float_as_uint(c[n][2 * lower + 1] + 0.0f), code, 1);
+              code = __funnelshift_l(__float_as_uint(c[n][2 * lower] + 0.0f), code, 1);
             }
             const int further = 64 * i + 8 * lower;
             if (exists && my_row + further < rows) {

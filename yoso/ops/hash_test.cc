@@ -267,10 +267,26 @@ TEST(Hash, ZeroGivesZero) {
 TEST(Hash, RowsOfZerosGiveZero) {
   for (Projection projection : {kHadamard, kGaussian}) {
     for (double zero : {0.0, -0.0}) {
-      Case c({projection, 1, 2, 2, 33, 20, 9, 11}, DType::kFloat32);
-      c.x.fill([&](auto...) { return zero; });
+      for (DType dtype : kFloatTypes) {
+        for (int64_t width : {20, 32, 64}) {
+          Case c({projection, 1, 2, 2, 33, width, 9, 11}, dtype);
+          c.x.fill([&](auto...) { return zero; });
+          backend::hash(c.args());
+          c.codes.for_each([&](auto... at) { ASSERT_EQ(c.codes.at(at...), 0); });
+        }
+      }
+    }
+  }
+}
+
+// T = 5 leaves three bits of a byte without a projection, whatever the sign of the products there.
+TEST(Hash, CodesStayBelowTwoToTheBits) {
+  for (DType dtype : kFloatTypes) {
+    for (int64_t width : {20, 32, 64}) {
+      Case c({kHadamard, 1, 2, 2, 33, width, 9, 5}, dtype);
+      c.x.fill([](auto...) { return -1; });
       backend::hash(c.args());
-      c.codes.for_each([&](auto... at) { ASSERT_EQ(c.codes.at(at...), 0); });
+      c.codes.for_each([&](auto... at) { ASSERT_LT(c.codes.at(at...), 32) << name_of(dtype); });
     }
   }
 }
@@ -330,17 +346,21 @@ TEST(Hash, CodesBelongToTheRowAndTheHead) {
 
 TEST(Hash, RowsThatAreNotFiniteChangeNoOtherRow) {
   for (Projection projection : {kHadamard, kGaussian}) {
-    Case clean({projection, 1, 2, 2, 70, 20, 9, 5}, DType::kFloat32);
-    fill_normal(clean.x, 2);
-    backend::hash(clean.args());
-    Case spoilt = clean;
-    const Side side(1, 70, {}, Mask::kRandom, 4);
-    spoil_masked_rows(spoilt.x, side);
-    backend::hash(spoilt.args());
-    spoilt.codes.for_each([&](int64_t b, int64_t h, int64_t m, int64_t i) {
-      if (!side.is_real(b, i)) return;
-      ASSERT_EQ(spoilt.codes.at(b, h, m, i), clean.codes.at(b, h, m, i)) << i;
-    });
+    for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+      for (int64_t width : {20, 32, 64}) {
+        Case clean({projection, 1, 2, 2, 70, width, 9, 5}, dtype);
+        fill_normal(clean.x, 2);
+        backend::hash(clean.args());
+        Case spoilt = clean;
+        const Side side(1, 70, {}, Mask::kRandom, 4);
+        spoil_masked_rows(spoilt.x, side);
+        backend::hash(spoilt.args());
+        spoilt.codes.for_each([&](int64_t b, int64_t h, int64_t m, int64_t i) {
+          if (!side.is_real(b, i)) return;
+          ASSERT_EQ(spoilt.codes.at(b, h, m, i), clean.codes.at(b, h, m, i)) << i;
+        });
+      }
+    }
   }
 }
 

@@ -171,21 +171,20 @@ __device__ inline void copy(const Sums& s, const Work& at, Stage& to) {
   end_copy_group();
 }
 
-// The entries of 2 * kPairs buckets again, a lane a column: what is not finite in one column spoils
-// eight of them on the tensor cores.
-__device__ __noinline__ void sum_alone(const Sums& s, int item, int first_bucket) {
+// The entries of 2 * kPairs buckets of one hash again, a lane a column: what is not finite in one
+// column spoils eight of them on the tensor cores.
+__device__ __noinline__ void sum_alone(const Sums& s, int item, int hash, int first_bucket) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  Work at(s, item, 0);
-  const int hashes = at.hashes;
-  for (int i = 0; i < hashes * 2 * kPairs; ++i) {
-    const int hash = i / (2 * kPairs), bucket = first_bucket + i % (2 * kPairs);
+  for (int bucket = first_bucket; bucket < first_bucket + 2 * kPairs; ++bucket) {
+    Work at(s, item, 0);
     float sum = 0;
-    at = Work(s, item, 0);
     for (bool last = false; !last;) {
       const uint32_t range = at.ranges[hash * kBuckets + bucket];
+      float part = 0;
       for (uint32_t slot = range & 0xffff; slot < range >> 16; ++slot) {
-        sum += widen(at.values[at.lists[hash * kRows + slot] * s.values.row_stride + lane]);
+        part += widen(at.values[at.lists[hash * kRows + slot] * s.values.row_stride + lane]);
       }
+      sum += part;
       last = at.is_last;
       if (!last) at = at.next(s);
     }
@@ -266,8 +265,10 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
         for (int k = 0; k < kAtOnce; ++k) {
           walks[k] = Walk(&stage.ranges[hash][2 * (warp * kPairs + pair + k)], of_pair, of_step);
         }
-        // The usual number of steps of all of them side by side, then what is left of each.
+        // The usual number of steps of all of them side by side, then what is left of each. What a
+        // tile adds is summed first: long chains of float additions drift.
         constexpr int kUsual = 2;
+        float parts[kAtOnce][2] = {};
         uint32_t b[kAtOnce][kUsual][4];
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
@@ -276,9 +277,8 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
         }
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
-          float(&sum)[2] = sums[hash][pair + k];
 #pragma unroll
-          for (const auto& step : b[k]) add_step(ones, step, sum);
+          for (const auto& step : b[k]) add_step(ones, step, parts[k]);
         }
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
@@ -286,8 +286,10 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
           for (uint32_t done = 4 * kUsual; done < walks[k].longest; done += 4) {
             uint32_t step[4];
             load_matrices(walks[k].row(rows, list, zeros), step);
-            add_step(ones, step, sums[hash][pair + k]);
+            add_step(ones, step, parts[k]);
           }
+          sums[hash][pair + k][0] += parts[k][0];
+          sums[hash][pair + k][1] += parts[k][1];
         }
       }
     }
@@ -296,10 +298,10 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
 
     const int bucket = warp * 2 * kPairs + lane % 4 / 2, column = identity_column(lane);
     BFloat16* entry = at.table + bucket * kColumns + column;
-    bool finite = true;
 #pragma unroll
     for (int hash = 0; hash < kGroup; ++hash) {
       if (hash >= hashes) break;
+      bool finite = true;
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
         const auto [low, high] = exchange(sums[hash][pair]);
@@ -308,10 +310,11 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
         finite = finite && isfinite(low + high);
         sums[hash][pair][0] = sums[hash][pair][1] = 0;
       }
-    }
-    if (!__all_sync(kFullWarp, finite)) {
-      __syncwarp();
-      sum_alone(s, at.item, warp * 2 * kPairs);
+      // Of this hash alone, so that no bit depends on which hashes the item has.
+      if (!__all_sync(kFullWarp, finite)) {
+        __syncwarp();
+        sum_alone(s, at.item, hash, warp * 2 * kPairs);
+      }
     }
     if (memory.work(now).item >= s.items) break;
   }
