@@ -58,8 +58,8 @@ __device__ inline uint32_t sum_before(uint32_t count, uint32_t (&warp_sums)[kSor
   return sum - count;
 }
 
-// The lanes with a row of the same digit, where this lane has one. Eight votes are several times
-// faster than __match_any_sync, which takes the digits of a warp one by one.
+// The lanes with a row of the same digit, where this lane has one. By eight votes: with
+// __match_any_sync, which takes the digits of a warp one by one, a sort takes 1.5 times as long.
 __device__ inline unsigned peers_of(uint32_t digit, bool real) {
   unsigned peers = __ballot_sync(kFullWarp, real);
 #pragma unroll
