@@ -35,7 +35,7 @@ HeadKind head_of(const JsonFields& file) {
 std::vector<std::string> labels_of(const JsonFields& file) {
   if (file.find("id2label") == nullptr) {
     const int64_t count = file.number("num_labels", 2);
-    if (count > 100'000) file.refuse("num_labels", count, "at most 100000");
+    if (count > 10'000) file.refuse("num_labels", count, "at most 10000 without id2label");
     std::vector<std::string> labels;
     for (int64_t i = 0; i < count; ++i) labels.push_back(join("LABEL_", i));
     return labels;
