@@ -14,7 +14,8 @@
 // outer products, 4 (a + c) D V / 2, whichever is less (W between D and V): O(N M D V) whatever the
 // data. kTrue visits every collided pair: O(pairs (M + D + V)), quadratic when all tokens are
 // alike. The gradient of the values is bucket_attention with queries and keys swapped. Sums are
-// float (double for double inputs), in an order that depends on the sequence alone.
+// float (double for double inputs), in an order that depends on the sequence alone, but for long
+// ones on a GPU (docs/math.md, "Rounding and determinism").
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

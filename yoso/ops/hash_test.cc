@@ -346,7 +346,7 @@ TEST(Hash, CodesBelongToTheRowAndTheHead) {
 
 TEST(Hash, RowsThatAreNotFiniteChangeNoOtherRow) {
   for (Projection projection : {kHadamard, kGaussian}) {
-    for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+    for (DType dtype : kFloatTypes) {
       for (int64_t width : {20, 32, 64}) {
         Case clean({projection, 1, 2, 2, 70, width, 9, 5}, dtype);
         fill_normal(clean.x, 2);

@@ -257,6 +257,8 @@ TEST_F(Transformers, SaysWhatInTheConfigurationIsOfAnotherModel) {
             "/config.json: hidden_size is 4, expected a multiple of num_attention_heads = 3");
   EXPECT_EQ(refusal("token", "\"hidden_size\": 4", "\"hidden_size\": \"4\""),
             "/config.json: hidden_size is \"4\", expected a whole number from 0 to 2147483647");
+  EXPECT_EQ(refusal("token", "\"id2label\"", "\"num_labels\": 10001, \"names\""),
+            "/config.json: num_labels is 10001, expected at most 10000 without id2label");
   EXPECT_EQ(refusal("token", "\"num_hidden_layers\": 1", "\"num_hidden_layers\": 0"),
             "/config.json: num_hidden_layers is 0, expected at least 1");
   EXPECT_EQ(refusal("token", "\"1\": \"yes\"", "\"7\": \"yes\""),
