@@ -59,4 +59,11 @@ __device__ inline uint32_t scaled(uint32_t pair, float low, float high) {
   }
 }
 
+// An 8 x 8 matrix turned over: lane l gives and gets two neighbours, 2t.., of row g.
+__device__ inline uint32_t transposed(uint32_t pair) {
+  uint32_t turned;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(pair));
+  return turned;
+}
+
 }  // namespace yoso::cuda

@@ -49,24 +49,55 @@ __device__ inline void load_transposed(uint32_t row, uint32_t (&to)[4]) {
                : "memory");
 }
 
-// Rows of kWidth 16-bit numbers from `base` on, a multiple of 256. The 16-byte chunks of a row are
-// permuted, so that eight rows' chunks of one column lie in different banks; the bits of a chunk's
-// number are those that the permutation changes, so that 2 step columns further is an XOR away.
+// Words of shared memory by their addresses.
+__device__ inline void store_word(uint32_t to, uint32_t word) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(word) : "memory");
+}
+__device__ inline uint4 load_words(uint32_t from) {
+  uint4 words;
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "r"(from)
+               : "memory");
+  return words;
+}
+
+// How the 16-byte chunks of rows of kRowBytes are permuted in shared memory, so that eight rows'
+// chunks of one column lie in different banks: chunk c of row r lies at c ^ turn(r). Turns are bits
+// of the row: the place of row a + b, of no common bit, is an XOR and a sum away from that of row b.
+template <int kRowBytes>
+struct ChunkOrder {
+  static constexpr uint32_t kChunks = kRowBytes / 16;
+  static constexpr uint32_t kRowsOfBanks = kRowBytes < 128 ? 128 / kRowBytes : 1;
+
+  static __host__ __device__ constexpr uint32_t turn(uint32_t row) {
+    return row / kRowsOfBanks % (kChunks < 8 ? kChunks : 8);
+  }
+  static __device__ uint32_t offset(uint32_t row, uint32_t chunk) {
+    return row * kRowBytes + (chunk ^ turn(row)) * 16;
+  }
+  // Of row `row` + `further`, where `at` is that of `row`; they have no common bit.
+  static __device__ uint32_t further(uint32_t at, uint32_t further) {
+    return (at ^ turn(further) * 16) + further * kRowBytes;
+  }
+};
+
+// Rows of kWidth 16-bit numbers from `base` on, a multiple of 256.
 template <int kWidth>
 struct SharedTile {
   static_assert(kWidth == 32 || kWidth == 64 || kWidth == 128);
   static constexpr uint32_t kChunks = kWidth / 8, kRowBytes = 2 * kWidth;
+  using Order = ChunkOrder<kRowBytes>;
 
   uint32_t base;
 
   static __device__ uint32_t offset(uint32_t row, uint32_t chunk) {
-    const uint32_t shift = kWidth == 32 ? row / 2 % 4 : row % 8;
-    return row * kRowBytes + (chunk ^ shift) * 16;
+    return Order::offset(row, chunk);
   }
 
-  // Where a lane's rows of a fragment begin, for the three loads below.
+  // Where a lane's rows of a fragment begin, for the loads below.
   static __device__ uint32_t a_lane() { return offset(threadIdx.x % 16, threadIdx.x / 16 % 2); }
-  static __device__ uint32_t columns_lane() {
+  static __device__ uint32_t columns_lane() {  // of load_turned too
     return offset(threadIdx.x / 16 % 2 * 8 + threadIdx.x % 8, threadIdx.x / 8 % 2);
   }
   static __device__ uint32_t rows_lane() { return a_lane(); }
@@ -74,6 +105,11 @@ struct SharedTile {
   // A [16 x 16]: rows first .. first + 15 (a multiple of 16), columns 16 step ...
   __device__ void load_a(uint32_t lane, uint32_t first, uint32_t step, uint32_t (&a)[4]) const {
     load_matrices(base + first * kRowBytes + (lane ^ 32 * step), a);
+  }
+  // A [16 x 16] whose rows are columns 16 step ... of the tile and whose k are rows first ...
+  __device__ void load_turned(uint32_t lane, uint32_t first, uint32_t step,
+                              uint32_t (&a)[4]) const {
+    load_transposed(base + first * kRowBytes + (lane ^ 32 * step), a);
   }
   // B [16 x 16] whose columns are rows first ... of the tile and whose k are columns 16 step ...:
   // b[0], b[1] of the first 8 columns, b[2], b[3] of the others.

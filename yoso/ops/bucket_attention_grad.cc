@@ -6,6 +6,7 @@
 #include "yoso/ops/check_rows.h"
 #include "yoso/ops/expected_attention.h"
 #include "yoso/ops/reference.h"
+#include "yoso/ops/unit_rows.h"
 
 namespace yoso {
 
@@ -14,7 +15,31 @@ void BucketAttentionGrad::check() const {
   check_queries_keys_values(*this, query_codes.batch, query_codes.heads, key_codes.heads,
                             query_codes.cols, key_codes.cols);
   check_grads(*this);
+  if (of_rows) {
+    YOSO_CHECK(query_scale.data != nullptr || queries.size() == 0, "query_scale", "absent",
+               "a scale, for of_rows");
+    YOSO_CHECK(key_scale.data != nullptr || keys.size() == 0, "key_scale", "absent",
+               "a scale, for of_rows");
+  }
 }
+
+namespace {
+
+// From the gradient of the unit row i to that of the row.
+void to_gradient_of_row(const ConstArray& x, const ConstArray& scale, int64_t b, int64_t h,
+                        int64_t i, double* grad) {
+  const double s = reference::value_at(scale, b, h, 0, i);
+  double along = 0;
+  for (int64_t c = 0; c < x.cols; ++c) {
+    along += reference::unit_at(x, scale, b, h, i, c) * grad[c];
+  }
+  for (int64_t c = 0; c < x.cols; ++c) {
+    const double across = grad[c] - along * reference::unit_at(x, scale, b, h, i, c);
+    grad[c] = s < static_cast<float>(1 / kUnitRowsEpsilon) ? s * across : 0;
+  }
+}
+
+}  // namespace
 
 // The definition, quadratic and in double. Never optimise this.
 void reference::bucket_attention_grad(const BucketAttentionGrad& a) {
@@ -58,12 +83,18 @@ void reference::bucket_attention_grad(const BucketAttentionGrad& a) {
                   slope * product * unit_at(a.queries, a.query_scale, q.batch, h, q.begin + i, c);
             }
           }
+          if (a.of_rows && q.is_real(i)) {
+            to_gradient_of_row(a.queries, a.query_scale, q.batch, h, q.begin + i, query_sum.data());
+          }
           for (int64_t c = 0; c < width; ++c) {
             set_value(a.query_grad, q.batch, h, q.begin + i, c, query_sum[c]);
           }
         }
       }
       for (int64_t j = 0; j < k.rows; ++j) {
+        if (a.of_rows && k.is_real(j)) {
+          to_gradient_of_row(a.keys, a.key_scale, k.batch, g, k.begin + j, &key_sum[j * width]);
+        }
         for (int64_t c = 0; c < width; ++c) {
           set_value(a.key_grad, k.batch, g, k.begin + j, c, key_sum[j * width + c]);
         }

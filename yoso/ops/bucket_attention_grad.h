@@ -14,8 +14,7 @@
 // outer products, 4 (a + c) D V / 2, whichever is less (W between D and V): O(N M D V) whatever the
 // data. kTrue visits every collided pair: O(pairs (M + D + V)), quadratic when all tokens are
 // alike. The gradient of the values is bucket_attention with queries and keys swapped. Sums are
-// float (double for double inputs), in an order that depends on the sequence alone, but for long
-// ones on a GPU (docs/math.md, "Rounding and determinism").
+// float (double for double inputs), in an order that depends on the sequence alone.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -42,9 +41,11 @@ struct BucketAttentionGrad {
   ConstArray values;       // [B, Hk, Nk, V], same type as keys, V from 1 to 256
   ConstArray out_grad;     // [B, Hq, Nq, V], floating (double iff queries are): G
   Array query_grad;        // [B, Hq, Nq, D], floating (double iff queries are), overwritten;
-  Array key_grad;          // [B, Hk, Nk, D]  gradients with respect to the unit rows
+  Array key_grad;          // [B, Hk, Nk, D]  gradients of the unit rows; 0 in masked ones
   int64_t code_bits = 0;   // T, 1 to 16
   Gradient gradient = Gradient::kSurrogate;
+  bool of_rows = false;  // gradients of queries and keys themselves, through their scales, which
+                         // are there (unit_rows.h: 0 where a row has no direction)
   Rows query_rows, key_rows;
 
   void check() const;  // throws Error, naming the extent that disagrees

@@ -16,6 +16,7 @@
 #include "yoso/ops/bucket_attention_grad.h"
 #include "yoso/ops/bucket_sort.h"
 #include "yoso/ops/packed_rows.h"
+#include "yoso/ops/unit_rows.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "yoso/ops/bucket_attention_grad_cpu.cc"
@@ -481,13 +482,37 @@ class Side {
 
   const GradSide<T>& view() const { return side_; }
 
-  void write_out() const {
+  // Gradients are complete: turned into those `of_rows` where that is asked for.
+  void write_out(bool of_rows) const {
+    if (of_rows) {
+      for_row_blocks(rows_.count(), 512, [&](int64_t first, int64_t last) {
+        for (int64_t r = first; r < last; ++r) to_gradient_of_row(r);
+      });
+    }
     if (!in_place_) {
       unpack_rows<T>(grad_.data(), side_.grad_stride, rows_, 0, rows_.count(), out_, head_);
     }
   }
 
  private:
+  // In eight interleaved partial sums, so that the compiler vectorises; rows are whole cache lines.
+  void to_gradient_of_row(int64_t r) const {
+    const T scale = side_.scale[r];
+    const T* x = side_.x + r * side_.x_stride;
+    T* grad = side_.grad + r * side_.grad_stride;
+    const int64_t width = padded_width<T>(out_.cols);
+    T sums[8] = {};
+    for (int64_t c = 0; c < width; c += 8) {
+      for (int k = 0; k < 8; ++k) sums[k] += x[c + k] * grad[c + k];
+    }
+    const T along = scale * (((sums[0] + sums[4]) + (sums[1] + sums[5])) +
+                             ((sums[2] + sums[6]) + (sums[3] + sums[7])));
+    const bool has_direction = scale < static_cast<float>(1 / kUnitRowsEpsilon);
+    for (int64_t c = 0; c < width; ++c) {
+      grad[c] = has_direction ? scale * (grad[c] - along * (scale * x[c])) : T{0};
+    }
+  }
+
   const RealRows& rows_;
   const Array& out_;
   int64_t head_;
@@ -527,9 +552,9 @@ class Group {
           surrogate(queries.view(), query_codes.hash(m), keys.view(), key_codes.hash(m));
         }
       }
-      queries.write_out();
+      queries.write_out(a_.of_rows);
     }
-    keys.write_out();
+    keys.write_out(a_.of_rows);
   }
 
  private:

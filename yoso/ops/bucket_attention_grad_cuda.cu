@@ -9,6 +9,7 @@
 // True: every token visits the tokens that it met, at the first hash where they met.
 //
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <numbers>
 
 #include "yoso/cuda/elements.h"
@@ -16,8 +17,10 @@
 #include "yoso/cuda/stream.h"
 #include "yoso/ops/bucket_attention_grad.h"
 #include "yoso/ops/bucket_order.h"
+#include "yoso/ops/bucket_pairs_mma.h"
 #include "yoso/ops/bucket_products_mma.h"
 #include "yoso/ops/gpu_convert.h"
+#include "yoso/ops/part_sums.h"
 
 namespace yoso::cuda {
 namespace {
@@ -54,8 +57,9 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) multiply_pairs(Products p, bool of_keys) {
   const Half &own = p.own(of_keys), &other = p.own(!of_keys);
   const int64_t hashes = own.order.wave.hashes;
-  const auto [sequence, tile] = own.tiles[blockIdx.x / hashes / p.query_heads];
-  const Segment at{sequence - own.order.wave.first_sequence, blockIdx.x / hashes % p.query_heads,
+  const int64_t heads = p.queries.order.wave.heads;
+  const auto [sequence, tile] = own.tiles[blockIdx.x / hashes / heads];
+  const Segment at{sequence - own.order.wave.first_sequence, blockIdx.x / hashes % heads,
                    blockIdx.x % hashes};
   const uint32_t* begin = at.begin(own);
   const int64_t slot = tile * kWarps + threadIdx.x / kWarp;
@@ -113,7 +117,7 @@ __global__ void __launch_bounds__(kThreads) list_buckets(Products p) {
   const BucketOrder& order = p.queries.order;
   const bool by_mma = p.staged_rows > 0;
   bool large = false, crowded = false;
-  if (i < order.wave.segments() * order.buckets) {
+  if (i < p.segments() * order.buckets) {
     const int64_t bucket = i % order.buckets;
     const Segment at(p, i / order.buckets);
     const uint32_t *q = at.begin(p.queries) + bucket, *k = at.begin(p.keys) + bucket;
@@ -215,154 +219,6 @@ __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
   }
 }
 
-// Where a team of lanes sums up a row of one side, over the hashes of the wave and the query heads
-// of its head.
-struct SumPlace {
-  Sequence sequence;
-  int64_t in_wave, head, i;
-
-  __device__ SumPlace(const Half& own, const Tiles& tiles, int lanes)
-      : head(blockIdx.x % own.order.wave.heads) {
-    const auto [all_sequence, tile] = tiles[blockIdx.x / own.order.wave.heads];
-    sequence = yoso::sequence(own.side, all_sequence, own.grad.rows);
-    in_wave = all_sequence - own.order.wave.first_sequence;
-    i = tile * tiles.rows_per_tile + threadIdx.x / lanes;
-  }
-  __device__ bool is_real() const { return sequence.is_real(i); }
-  // Of a query head's parts and slots, within the segment of hash 0.
-  template <class P>
-  __device__ const P* parts(const Half& own, int64_t member, int64_t width) const {
-    return static_cast<const P*>(own.parts) +
-           own.order.base(in_wave, head * own.per_head + member, 0) * width;
-  }
-  __device__ const uint32_t* slot(const Half& own) const {
-    return own.order.slots + own.order.base(in_wave, head, 0) + i;
-  }
-
-  // Adds `sum` of columns c .. c + kSize - 1 to that of earlier waves; the last one writes it.
-  template <int kSize>
-  __device__ void finish(const Products& p, const Half& own, int64_t c, float (&sum)[kSize]) const {
-    const int64_t row = own.order.base(in_wave, 0, 0) + i;
-    float* before = own.sums + (head * own.order.wave_rows + row) * p.width + c;
-    if (is_real() && !p.first_wave) {
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) sum[k] += before[k];
-    }
-    if (!p.last_wave) {
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) before[k] = sum[k];
-      return;
-    }
-    with_element(own.grad.dtype, [&]<class Out>() {
-      Vec<Out, kSize> result;
-#pragma unroll
-      for (int k = 0; k < kSize; ++k) result.at[k] = narrow<Out>(p.factor * sum[k]);
-      result.store(
-          own.grad.row<Out>(sequence.batch, own.order.wave.first_head + head, sequence.begin + i) +
-          c);
-    });
-  }
-};
-
-// Every row from its parts, where the other side is not sparse.
-template <class P, int kSize>
-__global__ void __launch_bounds__(kThreads)
-    sum_parts(Products p, bool of_keys, Tiles tiles, int lanes) {
-  const Half& own = p.own(of_keys);
-  const int64_t hashes = own.order.wave.hashes;
-  const SumPlace at(own, tiles, lanes);
-  if (at.i >= at.sequence.rows) return;
-  const Segment first{at.in_wave, at.head * own.per_head, 0};
-  if (first.visited(p, p.own(!of_keys)) >= 0) return;
-  for (int c = threadIdx.x % lanes * kSize; c < p.width; c += lanes * kSize) {
-    float sum[kSize] = {};
-    for (int64_t member = 0; at.is_real() && member < own.per_head; ++member) {
-      const uint32_t* slot = at.slot(own);
-      const P* parts = at.parts<P>(own, member, p.width) + c;
-#pragma unroll 8
-      for (int hash = 0; hash < hashes; ++hash) {
-        const auto v = Vec<P, kSize>::load(parts + int64_t{*slot} * p.width);
-        add(sum, v);
-        slot += own.order.wave_rows;
-        parts += own.order.wave_rows * p.width;
-      }
-    }
-    at.finish(p, own, c, sum);
-  }
-}
-
-// Where the other side is sparse: every row visits the rows that it meets, and of crowded buckets
-// takes its parts. D = V, and a team has a lane for every kSize columns.
-template <class T, class P, int kSize, bool kOfKeys>
-__global__ void __launch_bounds__(kThreads, 4) sum_visits(Products p, Tiles tiles, int lanes) {
-  extern __shared__ uint32_t lists[];  // [teams][Met::kCapacity]
-  const Half &own = p.own(kOfKeys), &other = p.own(!kOfKeys);
-  const SumPlace place(own, tiles, lanes);
-  if (place.i >= place.sequence.rows) return;
-  Segment at{place.in_wave, place.head * own.per_head, 0};
-  if (at.visited(p, other) < 0) return;
-  const int lane = static_cast<int>(threadIdx.x) % lanes, c = lane * kSize;
-  const unsigned team = team_of(lanes);
-  const bool in_width = c < p.width;
-  const int members = place.is_real() ? static_cast<int>(own.per_head) : 0;
-  const int hashes = static_cast<int>(own.order.wave.hashes);
-  uint32_t* list = lists + threadIdx.x / lanes * Met::kCapacity;
-  float sum[kSize] = {};
-  for (int member = 0; member < members; ++member) {
-    at.head = place.head * own.per_head + member;
-    const T* mine_at = Matrix<T>(own.factors, own, at).data + place.i * own.factors.row_stride + c;
-    const T* factors = Matrix<T>(other.factors, other, at).data + c;
-    const T* rows = Matrix<T>(other.rows, other, at).data + c;
-    const Scales scales(other, at);
-    const RowCodes codes(own.codes, place.sequence.batch, own.order.wave.first_head + place.head,
-                         own.order.wave.first_hash, place.sequence.begin + place.i);
-    Vec<T, kSize> mine{};
-    if (in_width) mine = Vec<T, kSize>::load(mine_at);
-    for (int hash = 0; hash < hashes; hash += Met::kHashes) {
-      const Met met =
-          list_met(other.order, at.sequence, at.head / other.per_head, codes, hash, lanes, list);
-      constexpr int kAtOnce = 2;
-#pragma unroll 1
-      for (int first = 0; first < met.rows; first += kAtOnce) {
-        Vec<T, kSize> theirs[kAtOnce], row[kAtOnce];
-        float weight[kAtOnce];
-#pragma unroll
-        for (int k = 0; k < kAtOnce; ++k) {
-          const uint32_t j = met.row(min(first + k, met.rows - 1));
-          theirs[k] = row[k] = {};
-          weight[k] = scales.at(j);
-          if (in_width) {
-            theirs[k] = Vec<T, kSize>::load(factors + j * other.factors.row_stride);
-            row[k] = Vec<T, kSize>::load(rows + j * other.rows.row_stride);
-          }
-        }
-#pragma unroll
-        for (int k = 0; k < kAtOnce; ++k) {
-          float product = 0;
-#pragma unroll
-          for (int x = 0; x < kSize; ++x) product += widen(mine.at[x]) * widen(theirs[k].at[x]);
-          for (int step = lanes / 2; step >= 1; step /= 2) {
-            product += __shfl_xor_sync(team, product, step);
-          }
-          weight[k] *= product;
-          if (first + k >= met.rows) break;
-#pragma unroll
-          for (int x = 0; x < kSize; ++x) sum[x] += weight[k] * widen(row[k].at[x]);
-        }
-      }
-      if (!in_width) continue;
-      const uint32_t* slot = place.slot(own);
-      const P* parts = place.parts<P>(own, member, p.width) + c;
-#pragma unroll 2
-      for (int k = 0; k < met.crowded; ++k) {
-        const int64_t offset = met.hash(k) * own.order.wave_rows;
-        add(sum, Vec<P, kSize>::load(parts + (offset + slot[offset]) * p.width));
-      }
-    }
-  }
-  if (in_width) place.finish(p, own, c, sum);
-}
-
 // dp/dx of the expected weight, with its floors (bucket_attention_grad.h).
 __device__ inline float slope(float x, float code_bits) {
   x = fminf(fmaxf(x, -1.0f), 1.0f);
@@ -383,8 +239,9 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
   const int64_t i = tile * kWarps + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   if (i >= sequence.rows) return;
-  float sum[kPerLane] = {};
+  float sum[1][kPerLane] = {};
   if (sequence.is_real(i)) {
+    float my_row[kPerLane];
     for (int64_t member = 0; member < own.per_head; ++member) {
       Segment at{all_sequence - own.order.wave.first_sequence, head * own.per_head + member, 0};
       const Matrix<T> own_factors(own.factors, own, at), own_rows(own.rows, own, at),
@@ -399,7 +256,7 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
         return wide ? half.codes.row<uint16_t>(s.batch, h, m)[s.begin + r]
                     : half.codes.row<uint8_t>(s.batch, h, m)[s.begin + r];
       };
-      float my_factors[kPerLane], my_row[kPerLane], theirs[kPerLane];
+      float my_factors[kPerLane], theirs[kPerLane];
       load_row(own_factors, i, p.value_width, my_factors);
       load_row(own_rows, i, p.width, my_row);
       for (at.hash = 0; at.hash < hashes; ++at.hash) {
@@ -419,9 +276,14 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
           const float x = dot(my_row, theirs) * own_scales.at(i) * scale;
           const float weight = slope(x, code_bits) * product * scale;
 #pragma unroll
-          for (int c = 0; c < kPerLane; ++c) sum[c] += weight * theirs[c];
+          for (int c = 0; c < kPerLane; ++c) sum[0][c] += weight * theirs[c];
         }
       }
+    }
+    if (p.of_rows) {
+      const Segment at{all_sequence - own.order.wave.first_sequence, head * own.per_head, 0};
+      to_gradient_of_row(
+          sum, Scales(own, at).at(i), [&](int, int k) { return my_row[k]; }, sum_over_warp);
     }
   }
   Out* grad =
@@ -429,15 +291,16 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {
     const int c = lane + k * kWarp;
-    if (c < p.width) grad[c] = narrow<Out>(sum[k]);
+    if (c < p.width) grad[c] = narrow<Out>(sum[0][k]);
   }
 }
 
 // Parts and orders of the buckets in flight stay below this, or below so much a row and head where
-// that is more; beyond, sequences, heads and at last hashes go one after another. Few hashes at a
-// time are slow: between them the sums so far are written and read again.
+// that is more; beyond, sequences, heads and at last hashes go one after another. Between hashes the
+// sums so far are written and read again: one head of one sequence may take more.
 constexpr int64_t kBytesInFlight = int64_t{1} << 30, kBytesPerRow = 256;
-constexpr int kOuterBlocks = 1024, kCrowdedBlocks = 2048;
+constexpr int64_t kBytesOfOneHead = int64_t{5} << 28;
+constexpr int kOuterBlocks = 1024, kCrowdedBlocks = 4096;
 
 template <class T>
 class Run {
@@ -462,6 +325,7 @@ class Run {
                .side = key_side_.rows(),
                .grad = a.key_grad,
                .per_head = ratio_};
+    p_.of_rows = a.of_rows;
     p_.width = a.queries.cols;
     p_.value_width = a.values.cols;
     p_.factor = static_cast<float>(static_cast<double>(a.code_bits) / 2 /
@@ -471,7 +335,12 @@ class Run {
     if constexpr (!std::is_same_v<T, float>) {
       const bool one_width =
           p_.width == p_.value_width && (p_.width == 32 || p_.width == 64 || p_.width == 128);
-      by_mma_ = surrogate() && aligned && one_width && a.code_bits <= kMmaBits;
+      const auto in_reach = [](const ConstArray& x) {  // by 32 bits of bytes a row
+        return x.row_stride >= 0 && x.row_stride <= UINT32_MAX / int64_t{sizeof(T)};
+      };
+      by_mma_ = surrogate() && aligned && one_width && a.code_bits <= kMmaBits &&
+                in_reach(a.queries) && in_reach(a.keys) && in_reach(a.values) &&
+                in_reach(a.out_grad);
     }
     p_.staged_rows = by_mma_ ? kStagedRows : 0;
     // Where both ways are the same work: at the harmonic mean of D and V.
@@ -486,8 +355,8 @@ class Run {
     p_.by_visits = can_be_sparse && part_vec() > 1 && aligned && p_.width == p_.value_width &&
                    p_.width <= lanes_ * part_vec();
     for (Half* half : {&p_.queries, &p_.keys}) half->tiles = side_of(*half).tiles(kWarps);
-    query_tiles_ = query_side_.tiles(kThreads / lanes_);
-    key_tiles_ = key_side_.tiles(kThreads / lanes_);
+    query_tiles_ = query_side_.tiles(kSumThreads / lanes_);
+    key_tiles_ = key_side_.tiles(kSumThreads / lanes_);
   }
 
   void all() {
@@ -497,9 +366,12 @@ class Run {
                                          8 * (int64_t{2} << a_.code_bits));
     const int64_t all_rows = std::max(a_.queries.size() / std::max<int64_t>(1, a_.queries.cols),
                                       a_.keys.size() / std::max<int64_t>(1, a_.keys.cols));
-    const int64_t in_flight = std::max(kBytesInFlight, kBytesPerRow * all_rows);
+    const int64_t in_flight = std::max(
+        {kBytesInFlight, kBytesPerRow * all_rows, std::min(hashes * hash_bytes, kBytesOfOneHead)});
     const int64_t fit = std::max<int64_t>(1, in_flight / std::max<int64_t>(1, hash_bytes));
-    const int64_t hash_step = surrogate() ? std::min(hashes, fit) : hashes;
+    int64_t hash_step = surrogate() ? ceil_div(hashes, ceil_div(hashes, fit)) : hashes;
+    if (p_.by_visits) hash_step = ceil_div(hash_step, int64_t{Met::kHashes}) * Met::kHashes;
+    hash_step = std::min(hash_step, hashes);
     const int64_t groups = std::max<int64_t>(1, fit / hash_step);
     const int64_t head_step = std::max<int64_t>(1, std::min(groups, a_.keys.heads));
     const int64_t sequence_step = std::max<int64_t>(1, groups / head_step);
@@ -549,7 +421,6 @@ class Run {
     Wave queries = keys;
     queries.first_head *= ratio_;
     queries.heads *= ratio_;
-    p_.query_heads = queries.heads;
     prepare(p_.queries, queries);
     prepare(p_.keys, keys);
     if (!surrogate()) {
@@ -564,8 +435,11 @@ class Run {
     const int64_t all_rows = query_rows + p_.keys.order.wave_rows * segments;
     const int64_t large = by_mma_ ? all_rows / kStagedRows : 2 * query_rows / p_.large_from;
     const int64_t crowded = p_.by_visits ? all_rows / kFew : 0;
-    p_.large = list(by_mma_ ? large : large + crowded);
-    p_.crowded = list(by_mma_ ? crowded : 0);
+    p_.large = stream_.allocate<int64_t>(1 + large + (by_mma_ ? 0 : crowded));
+    p_.crowded = stream_.allocate<int64_t>(1 + (by_mma_ ? crowded : 0));
+    for (int64_t* list : {p_.large, p_.crowded}) {
+      throw_if_failed(kOp, cudaMemsetAsync(list, 0, 8, stream_.handle()));
+    }
     const int64_t buckets = queries.segments() * p_.queries.order.buckets;
     run(ceil_div(buckets, kThreads), kThreads, 0, list_buckets, p_);
     if constexpr (!std::is_same_v<T, float>) {
@@ -573,8 +447,7 @@ class Run {
         if (p_.width == 32) multiply<32>(queries);
         if (p_.width == 64) multiply<64>(queries);
         if (p_.width == 128) multiply<128>(queries);
-        sum<Part<T>>(query_side_, query_tiles_, false);
-        sum<Part<T>>(key_side_, key_tiles_, true);
+        sum<Part<T>>();
         return;
       }
     }
@@ -584,21 +457,13 @@ class Run {
     }
     const int64_t shared = 4 * (kChunk * (p_.value_width + kPanel) + p_.value_width * (kPanel + 1));
     run(kOuterBlocks, kThreads, shared, multiply_outer<T>, p_);
-    sum<float>(query_side_, query_tiles_, false);
-    sum<float>(key_side_, key_tiles_, true);
+    sum<float>();
   }
 
   template <class... Params, class... Args>
   void run(int64_t blocks, int threads, int64_t shared, void (*kernel)(Params...),
            const Args&... args) {
     launch(kOp, stream_.handle(), blocks, threads, shared, kernel, args...);
-  }
-
-  // A list of at most so many numbers, on the GPU, empty.
-  int64_t* list(int64_t capacity) {
-    auto* numbers = stream_.allocate<int64_t>(1 + capacity);
-    throw_if_failed(kOp, cudaMemsetAsync(numbers, 0, 8, stream_.handle()));
-    return numbers;
   }
 
   // Whether that is so of one side in every sequence, as far as the host knows.
@@ -609,31 +474,40 @@ class Run {
 
   template <int kWidth>
   void multiply(const Wave& queries) {
+    constexpr int64_t kShared = kPairWarps * sizeof(PairMemory<T, kWidth>);
     if (!all_visited()) {
-      run(queries.segments() * blocks_per_segment(p_.queries.order.buckets), kSmallThreads,
-          sizeof(SmallMemory<T, kWidth>), multiply_small<T, kWidth>, p_);
+      run(queries.segments() * blocks_per_segment(p_.queries.order.buckets), kPairThreads, kShared,
+          multiply_small<T, kWidth>, p_);
     }
     if (p_.by_visits) {
-      run(kCrowdedBlocks, kSmallThreads, sizeof(CrowdedMemory<T, kWidth>),
-          multiply_crowded<T, kWidth>, p_);
+      run(kCrowdedBlocks, kPairThreads, kShared, multiply_crowded<T, kWidth>, p_);
     }
-    run(kOuterBlocks, kLargeThreads, kLargeWarps * sizeof(LargeMemory<T, kWidth>),
+    run(kOuterBlocks, kOuterThreads<kWidth>, sizeof(OuterMemory<T, kWidth>),
         multiply_large<T, kWidth>, p_);
   }
 
   template <class P>
-  void sum(const GpuSide& side, const Tiles& all, bool of_keys) {
-    const Wave& wave = of_keys ? p_.keys.order.wave : p_.queries.order.wave;
-    const Tiles tiles = side.slice(all, wave.first_sequence, wave.sequences);
-    const int64_t blocks = tiles.total * wave.heads;
-    if (!all_visited(of_keys ? query_side_ : key_side_)) {
-      auto* kernel = part_vec() == 1 ? sum_parts<P, 1> : sum_parts<P, kVec<P>>;
-      run(blocks, kThreads, 0, kernel, p_, of_keys, tiles, lanes_);
-    }
-    if (p_.by_visits) {
+  void sum() {
+    PartSums sums{.lanes = lanes_};
+    for (const bool of_keys : {false, true}) {
+      const GpuSide& side = of_keys ? key_side_ : query_side_;
+      const Wave& wave = (of_keys ? p_.keys : p_.queries).order.wave;
+      const Tiles tiles =
+          side.slice(of_keys ? key_tiles_ : query_tiles_, wave.first_sequence, wave.sequences);
+      const int64_t blocks = tiles.total * wave.heads;
+      sums.tiles[of_keys] = tiles;
+      if (!all_visited(of_keys ? query_side_ : key_side_)) sums.blocks[of_keys] = blocks;
+      if (!p_.by_visits) continue;
       auto* kernel = of_keys ? sum_visits<T, P, kVec<P>, true> : sum_visits<T, P, kVec<P>, false>;
-      run(blocks, kThreads, kThreads / lanes_ * Met::kCapacity * 4, kernel, p_, tiles, lanes_);
+      run(blocks, kSumThreads, kSumThreads / lanes_ * Met::kCapacity * 4, kernel, p_, tiles,
+          lanes_);
     }
+    const auto sum_all = [&]<bool kShared>() {
+      auto* kernel =
+          part_vec() == 1 ? sum_parts<T, P, 1, kShared> : sum_parts<T, P, kVec<P>, kShared>;
+      run(sums.all_blocks(), kSumThreads, 0, kernel, p_, sums);
+    };
+    ratio_ == 1 ? sum_all.template operator()<false>() : sum_all.template operator()<true>();
   }
 
   void visit(const Half& own, bool of_keys) {

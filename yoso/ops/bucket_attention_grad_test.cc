@@ -9,6 +9,7 @@
 #include "yoso/ops/backend_testing.h"
 #include "yoso/ops/hash.h"
 #include "yoso/ops/testing.h"
+#include "yoso/ops/unit_rows.h"
 
 namespace yoso {
 namespace {
@@ -37,6 +38,7 @@ struct Expected {
 struct Case {
   Shape shape;
   Gradient gradient = Gradient::kSurrogate;
+  bool of_rows = false;
   Numbers numbers;
   Side query_side, key_side;
   Buffer query_codes, key_codes, queries, keys, query_scale, key_scale, values, out_grad;
@@ -106,6 +108,7 @@ struct Case {
     a.key_grad = out.key_grad.array();
     a.code_bits = shape.bits;
     a.gradient = gradient;
+    a.of_rows = of_rows;
     a.query_rows = query_side.rows();
     a.key_rows = key_side.rows();
     return a;
@@ -222,6 +225,11 @@ const Shape kShapes[] = {
     {1, 2, 2, 300, 301, 4, 9, 32, 32, kRowsFirst, kTail, kClusters},
     {1, 1, 1, 300, 301, 2, 12, 64, 64, kDense, kRandom, kIdentical},
     {1, 4, 2, 107, 130, 4, 5, 64, 64, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}},
+    // Hundreds of buckets of more than 32 rows, and of more than 128: no block of the GPU makes one
+    // side only.
+    {1, 1, 1, 600, 620, 40, 4, 64, 64, kRowsFirst},
+    {1, 1, 1, 600, 620, 40, 4, 128, 128},
+    {1, 1, 1, 290, 300, 300, 1, 32, 32, kRowsFirst},
     // Grouped heads.
     {2, 4, 2, 7, 9, 4, 2, 8, 9, kRowsFirst, kRandom},
     {1, 6, 1, 33, 31, 8, 5, 65, 33, kGaps, kTail, kClusters},
@@ -308,6 +316,78 @@ TEST(BucketAttentionGrad, GradientsMayBeAnotherTypeThanRows) {
           EXPECT_TRUE(close(c.out.key_grad, expected.value.key_grad, expected.magnitude.key_grad,
                             96 * 0x1p-24));
         }
+      }
+    }
+  }
+}
+
+// What unit_rows.h makes of the gradient g of unit rows y = s x: s (g - y (y . g)), and 0 of a row
+// without direction. Roundings: W terms of y . g, eight more, and the result's; g has the same bits.
+TEST(BucketAttentionGrad, GradientsOfRowsGoThroughTheirScales) {
+  constexpr int64_t kZeroRow = 10;
+  for (Gradient gradient : {Gradient::kSurrogate, Gradient::kTrue}) {
+    for (DType dtype : kFloatTypes) {
+      for (int64_t width : {3, 32, 64, 100, 128, 200}) {
+        const Shape shape{1,     4,     2,          107,     130,       4,          5,
+                          width, width, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}};
+        Case of_rows(shape, dtype, Numbers::kNormal);
+        of_rows.gradient = gradient;
+        const Buffer wide_grad = of_rows.out_grad.widened();  // smaller: half reaches 65,504
+        of_rows.out_grad.fill([&](auto... at) { return wide_grad.at(at...) / 64; });
+        for (int64_t c = 0; c < width; ++c) {
+          of_rows.queries.set(0, 0, kZeroRow, c, 0);
+          of_rows.keys.set(0, 1, kZeroRow, c, 0);
+        }
+        of_rows.query_scale.set(0, 0, 0, kZeroRow, 1 / kUnitRowsEpsilon);
+        of_rows.key_scale.set(0, 1, 0, kZeroRow, 1 / kUnitRowsEpsilon);
+        Case of_unit = of_rows;
+        of_rows.of_rows = true;
+        const DType acc = accumulator(dtype);
+        of_unit.out.query_grad = {acc, 1, 4, shape.queries, width, shape.layout};
+        of_unit.out.key_grad = {acc, 1, 2, shape.keys, width, shape.layout};
+        backend::bucket_attention_grad(of_unit.args());
+        backend::bucket_attention_grad(of_rows.args());
+
+        const double bound = unit_roundoff(dtype) + unit_roundoff(acc) * double(width + 8);
+        const auto is_right = [&](const Buffer& x, const Buffer& scale, const Side& side,
+                                  const Buffer& unit_grad, const Buffer& got) {
+          Buffer expected = unit_grad.widened(), magnitude = expected;
+          for (int64_t h = 0; h < x.heads(); ++h) {
+            for (int64_t i = 0; i < x.rows(); ++i) {
+              const double s = scale.at(0, h, 0, i);
+              const bool is_zero = !side.is_real(0, i) || s >= float(1 / kUnitRowsEpsilon);
+              double along = 0, size = 0;
+              for (int64_t c = 0; c < width; ++c) {
+                const double term = s * x.at(0, h, i, c) * unit_grad.at(0, h, i, c);
+                along += term;
+                size += std::abs(term);
+              }
+              for (int64_t c = 0; c < width; ++c) {
+                const double g = unit_grad.at(0, h, i, c), y = s * x.at(0, h, i, c);
+                expected.set(0, h, i, c, is_zero ? 0 : s * (g - y * along));
+                magnitude.set(0, h, i, c, is_zero ? 0 : s * (std::abs(g) + std::abs(y) * size));
+              }
+            }
+          }
+          return close(got, expected, magnitude, bound);
+        };
+        EXPECT_TRUE(is_right(of_rows.queries, of_rows.query_scale, of_rows.query_side,
+                             of_unit.out.query_grad, of_rows.out.query_grad))
+            << name_of(dtype) << ", width " << width;
+        EXPECT_TRUE(is_right(of_rows.keys, of_rows.key_scale, of_rows.key_side,
+                             of_unit.out.key_grad, of_rows.out.key_grad))
+            << name_of(dtype) << ", width " << width;
+        EXPECT_TRUE(of_rows.gaps_are_untouched()) << name_of(dtype) << ", width " << width;
+
+        if (width != 32) continue;
+        // The reference rounds once, from double; the operator's sums are another matter.
+        Case wide = of_rows, unit = of_unit;
+        reference::bucket_attention_grad(wide.args());
+        reference::bucket_attention_grad(unit.args());
+        EXPECT_TRUE(is_right(wide.queries, wide.query_scale, wide.query_side, unit.out.query_grad,
+                             wide.out.query_grad));
+        EXPECT_TRUE(is_right(wide.keys, wide.key_scale, wide.key_side, unit.out.key_grad,
+                             wide.out.key_grad));
       }
     }
   }
@@ -831,6 +911,11 @@ TEST(BucketAttentionGradCheck, SaysWhatIsWrong) {
        [](BucketAttentionGrad& a) { a.values.dtype = DType::kBFloat16; }},
       {"query_scale is float64, expected float32",
        [](BucketAttentionGrad& a) { a.query_scale.dtype = DType::kFloat64; }},
+      {"query_scale is absent, expected a scale, for of_rows",
+       [](BucketAttentionGrad& a) {
+         a.of_rows = true;
+         a.query_scale = {};
+       }},
       {"key_scale.rows is 2, expected 1", [](BucketAttentionGrad& a) { a.key_scale.rows = 2; }},
       {"key_scale.cols is 6, expected 7", [](BucketAttentionGrad& a) { a.key_scale.cols = 6; }},
       {"out_grad is float64, expected a type that goes with float32",

@@ -24,16 +24,17 @@ struct Half {
 struct Products {
   Half queries, keys;
   int64_t width, value_width;  // D, V
-  int64_t query_heads;         // of the wave
   int64_t staged_rows;         // on tensor cores: of a side, that a block stages at once; else 0
   int64_t large_from;          // rows; see is_large
   bool by_visits;              // rows visit what they meet in sparse segments themselves
   int64_t* large;              // buckets for outer products, [1 + capacity]: first their number
   int64_t* crowded;            // others of sparse segments, on tensor cores; alike
   float factor;                // T / 2M
+  bool of_rows;                // gradients of the rows, through their scales
   bool first_wave, last_wave;  // over the hashes of these sequences and heads
 
   __device__ const Half& own(bool of_keys) const { return of_keys ? keys : queries; }
+  __device__ int64_t segments() const { return queries.order.wave.segments(); }
 };
 
 // Whether a bucket goes by outer products. On tensor cores: where a side has more rows than a
@@ -54,7 +55,7 @@ struct Segment {
   __device__ Segment(const Products& p, int64_t index) {
     const auto i = static_cast<uint32_t>(index);
     const auto hashes = static_cast<uint32_t>(p.queries.order.wave.hashes);
-    const auto heads = static_cast<uint32_t>(p.query_heads);
+    const auto heads = static_cast<uint32_t>(p.queries.order.wave.heads);
     sequence = i / hashes / heads;
     head = i / hashes % heads;
     hash = i % hashes;

@@ -14,17 +14,20 @@ using Part = std::conditional_t<std::is_same_v<T, BFloat16>, BFloat16, float>;
 
 constexpr int64_t kMmaBits = 12;  // T at most: blocks look at every bucket, the empty ones too
 
-// One half of one segment: everything a bucket's work needs, found once.
+// One half of one segment: everything a bucket's work needs, found once. Strides in bytes.
 template <class T>
 struct View {
-  Matrix<T> factors, rows;
+  const char *factors, *rows;
+  uint32_t factor_stride, row_stride;
   const float* scales;
   const uint32_t *begin, *order;
   Part<T>* parts;
 
   __device__ View(const Half& half, const Segment& at, int64_t width)
-      : factors(half.factors, half, at),
-        rows(half.rows, half, at),
+      : factors(reinterpret_cast<const char*>(Matrix<T>(half.factors, half, at).data)),
+        rows(reinterpret_cast<const char*>(Matrix<T>(half.rows, half, at).data)),
+        factor_stride(static_cast<uint32_t>(half.factors.row_stride * sizeof(T))),
+        row_stride(static_cast<uint32_t>(half.rows.row_stride * sizeof(T))),
         scales(Scales(half, at).data),
         begin(at.begin(half)),
         order(at.rows(half)),
@@ -32,524 +35,285 @@ struct View {
 
   __device__ int first(int bucket) const { return static_cast<int>(begin[bucket]); }
   __device__ int last(int bucket) const { return static_cast<int>(begin[bucket + 1]); }
-};
-
-// Rows first .. first + count - 1 of `order`, columns `column` .. + kColumns - 1, on their way into
-// shared memory; zeros up to a multiple of 16 rows.
-template <class T, int kColumns, int kStride>
-__device__ inline void stage_rows(const Matrix<T>& m, const uint32_t* order, int first, int count,
-                                  int column, T (*to)[kStride]) {
-  constexpr int kChunks = kColumns / 8, kAtOnce = kWarp / kChunks;
-  const int lane = threadIdx.x % kWarp, c = lane % kChunks * 8;
-  for (int r = lane / kChunks; r < (count + 15) / 16 * 16; r += kAtOnce) {
-    const bool there = r < count;
-    const T* from = there ? m.data + order[first + r] * m.stride + (column + c) : m.data;
-    copy_async<16>(shared_address(&to[r][c]), from, there);
+  // Sends the lane's chunk of a row's factors and of the row itself on their way.
+  __device__ void copy_factors(uint32_t to, uint32_t row, uint32_t chunk, bool there) const {
+    copy_async<16>(to, factors + uint64_t{row} * factor_stride + 16 * chunk, there);
   }
-}
-
-// Where a warp turns fragments into rows.
-template <class P, int kColumns>
-struct RowsOut {
-  alignas(16) P rows[16][kColumns + 16 / sizeof(P)];
+  __device__ void copy_row(uint32_t to, uint32_t row, uint32_t chunk, bool there) const {
+    copy_async<16>(to, rows + uint64_t{row} * row_stride + 16 * chunk, there);
+  }
 };
 
-// 16 rows of sums, as fragments, to consecutive parts, of which the first `count` are there.
+// 16 rows of sums, as fragments, to rows `stride` apart, of which the first `count` are there, by
+// way of 16 rows of shared memory from `memory` on, a multiple of 256.
 template <class P, int kColumns>
 __device__ inline void write_parts(const float (&sums)[kColumns / 8][4], int count, P* parts,
-                                   int64_t stride, RowsOut<P, kColumns>& memory) {
+                                   int stride, uint32_t memory) {
+  using Order = ChunkOrder<kColumns* static_cast<int>(sizeof(P))>;
+  constexpr int kChunks = Order::kChunks, kAtOnce = kWarp / kChunks;
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  const uint32_t pair = 2 * t * sizeof(P);  // where it begins
+  const uint32_t write_at = memory + Order::offset(g, pair / 16) + pair % 16;
   __syncwarp();
 #pragma unroll
   for (int j = 0; j < kColumns / 8; ++j) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      P* to = &memory.rows[g + 8 * half][8 * j + 2 * t];
+      const uint32_t to = Order::further(write_at ^ 8 * j * sizeof(P), 8 * half);
       const float low = sums[j][2 * half], high = sums[j][2 * half + 1];
       if constexpr (sizeof(P) == 2) {
-        *reinterpret_cast<uint32_t*>(to) = pack<P>(low, high);
+        store_word(to, pack<P>(low, high));
       } else {
-        *reinterpret_cast<float2*>(to) = {low, high};
+        store_word(to, __float_as_uint(low));
+        store_word(to + 4, __float_as_uint(high));
       }
     }
   }
   __syncwarp();
-  constexpr int kChunks = kColumns / kVec<P>, kAtOnce = kWarp / kChunks;
-  const int c = lane % kChunks * kVec<P>;
-  P* to = parts + lane / kChunks * stride + c;
+  const int first = lane / kChunks, chunk = lane % kChunks;
+  const uint32_t read_at = memory + Order::offset(first, chunk);
+  P* to = parts + first * stride + chunk * kVec<P>;
 #pragma unroll
   for (int r = 0; r < 16; r += kAtOnce) {
-    if (r + lane / kChunks < count) {
-      Vec<P, kVec<P>>::load(&memory.rows[r + lane / kChunks][c]).store(to + r * stride);
-    }
+    if (r + first < count) store_whole(to + r * stride, load_words(Order::further(read_at, r)));
   }
 }
 
-// Small buckets: a block takes as many neighbours as fit in its memory, so that tiles are full even
-// where buckets hold a few rows, and forgets the products of different buckets. A warp multiplies
-// one of two tiles of one side, while the rows of the next group are on their way.
-constexpr int kStagedRows = 32;  // of each side
-constexpr int kSmallWarps = 4, kSmallThreads = kSmallWarps * kWarp;
-constexpr int kBucketsPerBlock = 64;
+// Outer products: a block takes a large bucket, a warp kOuterColumns of D of
+//   outer[d][v] = sum over a side of unit row[d] factors[v],
+// whose sums are, rounded, the fragments of B of the other side's factors times outer. First the
+// keys go by, then the queries, which meet the keys' outer product and make their own, then the
+// keys' factors once more; where they fit, those have been kept. Where there are blocks for it,
+// each makes the sums of one side only: the other goes by, then its own factors. Either way every
+// sum has the same order.
+constexpr int kOuterRows = 32, kOuterStages = 3;  // of a stage
+constexpr int kKeptRows = 128;                    // factors of keys at most
 
-constexpr int64_t blocks_per_segment(int64_t buckets) {
-  return (buckets + kBucketsPerBlock - 1) / kBucketsPerBlock;
-}
+template <int kWidth>
+constexpr int kOuterColumns = kWidth < 64 ? 16 : 32;  // of D, of a warp
+template <int kWidth>
+constexpr int kOuterThreads = kWidth / kOuterColumns<kWidth>* kWarp;
+// Blocks that a multiprocessor's shared memory holds, of which registers should not take more.
+template <int kWidth>
+constexpr int kOuterBlocksAtOnce = kWidth == 128  ? 2
+                                   : kWidth == 64 ? 5
+                                                  : 8;
 
 template <class T, int kWidth>
-struct StagedSide {
-  alignas(16) T factors[kStagedRows][kWidth + 8];
-  alignas(16) T rows[kStagedRows][kWidth + 8];
-  alignas(8) float scales[kStagedRows];
-  alignas(2) uint8_t buckets[kStagedRows];  // of the rows, counted within the group
+struct OuterMemory {
+  struct Stage {
+    T factors[kOuterRows][kWidth], rows[kOuterRows][kWidth];
+  };
+  alignas(256) Stage stages[kOuterStages];
+  alignas(256) T kept[kKeptRows][kWidth];
+  alignas(256) Part<T> out[kWidth / kOuterColumns<kWidth>][16 * kOuterColumns<kWidth>];
+  alignas(16) float scales[kOuterStages][kOuterRows];
 };
 
 template <class T, int kWidth>
-struct SmallMemory {
-  StagedSide<T, kWidth> stages[2][2];  // of queries, keys
-  RowsOut<Part<T>, kWidth> out[kSmallWarps];
-  int begins[2][kBucketsPerBlock + 1];  // of queries, keys: slots
-  struct Run {
-    uint8_t first, count;
-  } groups[kBucketsPerBlock];
-  int num_groups;
-};
+struct OuterSums {
+  static constexpr int kTiles = kOuterColumns<kWidth> / 16;
+  // 16 rows of D each: g, g + 8; columns of V: 8 j + 2 t..
+  float sums[kTiles][kWidth / 8][4] = {};
 
-// A run of small buckets, counted within the block: its slots on both sides.
-struct Group {
-  int bucket, count;
-  int own, own_count, other, other_count;
-};
-
-template <class T, int kWidth>
-__device__ inline Group group_of(const SmallMemory<T, kWidth>& memory, int of_keys, int bucket,
-                                 int count) {
-  const int *own = memory.begins[of_keys], *other = memory.begins[1 - of_keys];
-  return {.bucket = bucket,
-          .count = count,
-          .own = own[bucket],
-          .own_count = own[bucket + count] - own[bucket],
-          .other = other[bucket],
-          .other_count = other[bucket + count] - other[bucket]};
-}
-
-// A warp's work: as many of the next `buckets` buckets as fit are a group; large ones are left out.
-template <class T, int kWidth>
-__device__ inline void find_groups(SmallMemory<T, kWidth>& memory, int buckets) {
-  const int lane = threadIdx.x % kWarp;
-  int num_groups = 0;
-  for (int bucket = 0; bucket < buckets;) {
-    bool fits = bucket + lane < buckets;
-    for (const auto& begins : memory.begins) {
-      fits = fits && begins[min(bucket + lane + 1, buckets)] - begins[bucket] <= kStagedRows;
+  // Adds rows first .. first + 15 of the tiles. `scales`: of row `first` on, or null.
+  __device__ void add(const SharedTile<kWidth>& rows, const SharedTile<kWidth>& factors, int first,
+                      const float* scales) {
+    using Tile = SharedTile<kWidth>;
+    const int warp = threadIdx.x / kWarp, t = threadIdx.x % 4;
+    uint32_t a[kTiles][4];
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      rows.load_turned(Tile::columns_lane(), first, warp * kTiles + m, a[m]);
     }
-    const int count = __popc(__ballot_sync(kFullWarp, fits));
-    if (count > 0 && lane == 0) {
-      memory.groups[num_groups] = {static_cast<uint8_t>(bucket), static_cast<uint8_t>(count)};
-    }
-    num_groups += count > 0;
-    bucket += max(count, 1);
-  }
-  memory.num_groups = num_groups;
-}
-
-// What a warp stages of its side: factors or rows.
-template <class T>
-struct StagedArray {
-  bool factors;
-  Matrix<T> matrix;
-  const float* scales;
-  const uint32_t* order;
-};
-
-// Sends the rows of a group on their way, with zeros up to a multiple of 16. `mine`: the row of the
-// lane-th slot.
-template <class T, int kWidth>
-__device__ inline void stage_group(const StagedArray<T>& a, const Group& group, uint32_t mine,
-                                   const int* begins, StagedSide<T, kWidth>& to) {
-  const int lane = threadIdx.x % kWarp;
-  constexpr int kChunks = kWidth / 8, kAtOnce = kWarp / kChunks;
-  const int c = lane % kChunks * 8;
-  const auto from = reinterpret_cast<uintptr_t>(a.matrix.data + mine * a.matrix.stride);
-  const uint32_t row =
-      shared_address(a.factors ? &to.factors[lane / kChunks][c] : &to.rows[lane / kChunks][c]);
-  for (int r = 0; r < group.own_count; r += 16) {
+    if (scales != nullptr) {
+      const auto low = Vec<float, 2>::load(scales + 2 * t);
+      const auto high = Vec<float, 2>::load(scales + 2 * t + 8);
 #pragma unroll
-    for (int k = 0; k < 16; k += kAtOnce) {
-      const int place = r + k + lane / kChunks;
-      const auto* chunk = reinterpret_cast<const T*>(__shfl_sync(kFullWarp, from, place)) + c;
-      copy_async<16>(row + (r + k) * 2 * (kWidth + 8), chunk, place < group.own_count);
-    }
-  }
-  if (a.factors) {
-    int bucket = 0;
-    for (int b = 1; b < group.count; ++b) bucket += begins[group.bucket + b] - group.own <= lane;
-    to.buckets[lane] = static_cast<uint8_t>(bucket);
-  } else if (a.scales) {
-    to.scales[lane] = lane < group.own_count ? a.scales[mine] : 0.0f;
-  }
-  end_copy_group();
-}
-static_assert(kStagedRows == kWarp, "a lane a row of a side");
-
-// Rows tile .. tile + 15 of one side of a group: sum over the others of their bucket of (own
-// factors . their factors) times their unit rows. Returns whether this lane's sums are finite, as
-// far as other buckets of the group could have spoiled them. `parts`: of row `tile`.
-template <class T, int kWidth>
-__device__ bool multiply_tile(const StagedSide<T, kWidth>& own, int own_count, int tile,
-                              const StagedSide<T, kWidth>& other, int other_count,
-                              bool other_scaled, bool one_bucket, Part<T>* parts,
-                              RowsOut<Part<T>, kWidth>& out) {
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  uint32_t a[kWidth / 16][4];
-#pragma unroll
-  for (int i = 0; i < kWidth / 16; ++i) {
-    load_matrices(shared_address(&own.factors[tile + lane % 16][16 * i + lane / 16 * 8]), a[i]);
-  }
-  const uint32_t own_bucket[2] = {own.buckets[tile + g], own.buckets[tile + g + 8]};
-  const int first_bucket = own.buckets[tile];
-  const int last_bucket = own.buckets[min(tile + 16, own_count) - 1];
-  float sums[kWidth / 8][4] = {};
-  for (int k = 0; k < other_count; k += 16) {
-    if (other.buckets[k] > last_bucket ||
-        other.buckets[min(k + 16, other_count) - 1] < first_bucket) {
-      continue;
-    }
-    float products[2][4] = {};
-#pragma unroll
-    for (int i = 0; i < kWidth / 16; ++i) {
-      uint32_t b[4];
-      load_matrices(
-          shared_address(&other.factors[k + lane / 16 * 8 + lane % 8][16 * i + lane / 8 % 2 * 8]),
-          b);
-      mma<T>(products[0], a[i], b[0], b[1]);
-      mma<T>(products[1], a[i], b[2], b[3]);
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int column = k + 8 * half + 2 * t;
-      if (!one_bucket) {
-        const auto buckets = Vec<uint8_t, 2>::load(&other.buckets[column]);
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          if (buckets.at[x % 2] != own_bucket[x / 2]) products[half][x] = 0;
-        }
-      }
-      if (other_scaled) {
-        const auto scales = Vec<float, 2>::load(&other.scales[column]);
-#pragma unroll
-        for (int x = 0; x < 4; ++x) products[half][x] *= scales.at[x % 2];
+      for (auto& rows_of_d : a) {
+        rows_of_d[0] = scaled<T>(rows_of_d[0], low.at[0], low.at[1]);
+        rows_of_d[1] = scaled<T>(rows_of_d[1], low.at[0], low.at[1]);
+        rows_of_d[2] = scaled<T>(rows_of_d[2], high.at[0], high.at[1]);
+        rows_of_d[3] = scaled<T>(rows_of_d[3], high.at[0], high.at[1]);
       }
     }
-    const uint32_t weights[4] = {
-        pack<T>(products[0][0], products[0][1]), pack<T>(products[0][2], products[0][3]),
-        pack<T>(products[1][0], products[1][1]), pack<T>(products[1][2], products[1][3])};
 #pragma unroll
     for (int j = 0; j < kWidth / 16; ++j) {
       uint32_t b[4];
-      load_transposed(
-          shared_address(&other.rows[k + lane / 8 % 2 * 8 + lane % 8][16 * j + lane / 16 * 8]), b);
-      mma<T>(sums[2 * j], weights, b[0], b[1]);
-      mma<T>(sums[2 * j + 1], weights, b[2], b[3]);
-    }
-  }
-  write_parts<Part<T>, kWidth>(sums, own_count - tile, parts, kWidth, out);
-  if (one_bucket) return true;
-  // A row that is not finite spoils every sum of its columns: one row of two tells.
-  float check = 0;
+      factors.load_rows(Tile::rows_lane(), first, j, b);
 #pragma unroll
-  for (const auto& sum : sums) check += 0.0f * sum[0] + 0.0f * sum[1];
-  return check == 0.0f;
-}
-
-// A block kBucketsPerBlock buckets of a segment; large ones are left out.
-template <class T, int kWidth>
-__global__ void __launch_bounds__(kSmallThreads, kWidth == 128 ? 2 : 4) multiply_small(Products p) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  auto& memory = *reinterpret_cast<SmallMemory<T, kWidth>*>(shared);
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int of_keys = warp / 2, tile = warp % 2 * 16;
-  const int buckets = static_cast<int>(p.queries.order.buckets);
-  const auto blocks = static_cast<uint32_t>(blocks_per_segment(buckets));
-  const int first = static_cast<int>(blockIdx.x % blocks) * kBucketsPerBlock;
-  const int count = min(kBucketsPerBlock, buckets - first);
-  const Segment at(p, blockIdx.x / blocks);
-  if (at.is_visited(p)) return;
-  for (int b = threadIdx.x; b < 2 * (count + 1); b += kSmallThreads) {
-    const uint32_t* begin = at.begin(b % 2 ? p.keys : p.queries);
-    memory.begins[b % 2][b / 2] = static_cast<int>(begin[first + b / 2]);
-  }
-  __syncthreads();
-  if (warp == 0) find_groups(memory, count);
-
-  const Half &own_half = p.own(of_keys), &other_half = p.own(!of_keys);
-  const bool factors = warp % 2 == 0, other_scaled = other_half.scale.data != nullptr;
-  const StagedArray<T> array{
-      .factors = factors,
-      .matrix = Matrix<T>(factors ? own_half.factors : own_half.rows, own_half, at),
-      .scales = Scales(own_half, at).data,
-      .order = at.rows(own_half)};
-  Part<T>* parts = at.parts<Part<T>>(own_half, kWidth) + tile * kWidth;
-  __syncthreads();
-
-  // Two groups ahead: the places of its rows; one ahead: the rows.
-  int index = 0, alone = 0, alone_until = 0;  // buckets alone .. alone_until - 1 go singly
-  const auto next_group = [&]() -> Group {
-    if (alone < alone_until) return group_of(memory, of_keys, alone++, 1);
-    const int i = index++;
-    if (i >= memory.num_groups) return {};
-    return group_of(memory, of_keys, memory.groups[i].first, memory.groups[i].count);
-  };
-  const auto row_of_lane = [&](const Group& group) -> uint32_t {
-    return lane < group.own_count ? array.order[group.own + lane] : 0;
-  };
-  Group group{}, next = next_group();
-  uint32_t mine = row_of_lane(next);
-  for (int buffer = 0;; buffer ^= 1) {
-    stage_group<T, kWidth>(array, next, mine, memory.begins[of_keys],
-                           memory.stages[buffer ^ 1][of_keys]);
-    const Group after = next_group();
-    mine = row_of_lane(after);
-    wait_for_copies<1>();
-    __syncthreads();
-    bool clean = true;
-    if (tile < group.own_count) {
-      const auto& stage = memory.stages[buffer];
-      clean = multiply_tile<T, kWidth>(stage[of_keys], group.own_count, tile, stage[1 - of_keys],
-                                       group.other_count, other_scaled, group.count == 1,
-                                       parts + int64_t{group.own} * kWidth, memory.out[warp]);
-    }
-    if (__syncthreads_and(clean)) {
-      if (next.count == 0) return;
-      group = next;
-      next = after;
-    } else {
-      // What is not finite must not leave its bucket, and zero times it is not zero.
-      wait_for_copies<0>();
-      index -= 2;
-      alone = group.bucket;
-      alone_until = group.bucket + group.count;
-      group = {};
-      next = next_group();
-      mine = row_of_lane(next);
+      for (int m = 0; m < kTiles; ++m) {
+        mma<T>(sums[m][2 * j], a[m], b[0], b[1]);
+        mma<T>(sums[m][2 * j + 1], a[m], b[2], b[3]);
+      }
     }
   }
-}
-
-template <class T, int kWidth>
-struct CrowdedMemory {
-  StagedSide<T, kWidth> stages[2][2];  // of queries, keys
-  RowsOut<Part<T>, kWidth> out[kSmallWarps];
 };
 
-// The same for listed buckets, one at a time; rows that meet few have visited them (kFew).
+// Outer products rounded, as B [V x kOuterColumns].
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kSmallThreads, kWidth == 128  ? 2
-                                                 : kWidth == 64 ? 4
-                                                                : 6) multiply_crowded(Products p) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  auto& memory = *reinterpret_cast<CrowdedMemory<T, kWidth>*>(shared);
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int of_keys = warp / 2, tile = warp % 2 * 16;
-  const Half &own_half = p.own(of_keys), &other_half = p.own(!of_keys);
-  const bool factors = warp % 2 == 0, other_scaled = other_half.scale.data != nullptr;
-  const int64_t buckets = p.queries.order.buckets, items = p.crowded[0];
-  const int bits = __popcll(buckets - 1);
-  struct Item {
-    Group group;
-    StagedArray<T> array;
-    Part<T>* parts;
-    uint32_t mine;  // the row of the lane-th slot
-  };
-  const auto item_at = [&](int64_t i) -> Item {
-    const int64_t index = i < items ? p.crowded[1 + i] : 0;
-    const Segment at(p, index >> bits);
-    Item item{
-        .group = {},
-        .array = {.factors = factors,
-                  .matrix = Matrix<T>(factors ? own_half.factors : own_half.rows, own_half, at),
-                  .scales = Scales(own_half, at).data,
-                  .order = at.rows(own_half)},
-        .parts = nullptr,
-        .mine = 0};
-    if (i >= items) return item;
-    const int64_t bucket = index & (buckets - 1);
-    const uint32_t *own = at.begin(own_half) + bucket, *other = at.begin(other_half) + bucket;
-    item.group = {.bucket = 0,
-                  .count = 1,
-                  .own = static_cast<int>(own[0]),
-                  .own_count = static_cast<int>(own[1] - own[0]),
-                  .other = static_cast<int>(other[0]),
-                  .other_count = static_cast<int>(other[1] - other[0])};
-    item.parts = at.parts<Part<T>>(own_half, kWidth) + (item.group.own + tile) * int64_t{kWidth};
-    if (lane < item.group.own_count) item.mine = item.array.order[item.group.own + lane];
-    return item;
-  };
-  int64_t i = blockIdx.x;
-  Item next = item_at(i), item = next;
-  item.group = {};  // nothing yet
-  for (int buffer = 0;; buffer ^= 1) {
-    stage_group<T, kWidth>(next.array, next.group, next.mine, /*begins=*/nullptr,
-                           memory.stages[buffer ^ 1][of_keys]);
-    i += gridDim.x;
-    const Item after = item_at(i);
-    wait_for_copies<1>();
-    __syncthreads();
-    if (tile < item.group.own_count && item.group.other_count > kFew) {
-      const auto& stage = memory.stages[buffer];
-      multiply_tile<T, kWidth>(stage[of_keys], item.group.own_count, tile, stage[1 - of_keys],
-                               item.group.other_count, other_scaled, /*one_bucket=*/true,
-                               item.parts, memory.out[warp]);
-    }
-    __syncthreads();
-    if (next.group.count == 0) return;
-    item = next;
-    next = after;
-  }
-}
-
-constexpr int kLargeThreads = 128, kLargeWarps = kLargeThreads / kWarp;
-
-// Columns of D that an outer product covers at a time: 128 registers of a lane hold it.
-template <int kWidth>
-constexpr int kOuterColumns = kWidth <= 64 ? kWidth : 4096 / kWidth;
-
-template <class T, int kWidth>
-struct LargeMemory {
+struct OuterFactor {
   static constexpr int kColumns = kOuterColumns<kWidth>;
+  uint32_t b[kWidth / 16][kColumns / 8][2];  // step along V, 8 columns of D, halves of the step
 
-  struct Stage {
-    alignas(16) T rows[16][kColumns + 8];
-    alignas(16) T factors[16][kWidth + 8];
-  };
-  Stage stages[2];
-  RowsOut<Part<T>, kColumns> out;
+  __device__ explicit OuterFactor(const OuterSums<T, kWidth>& outer) {
+#pragma unroll
+    for (int step = 0; step < kWidth / 16; ++step) {
+#pragma unroll
+      for (int columns = 0; columns < kColumns / 8; ++columns) {
+        const int half = columns % 2;
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          const auto& sums = outer.sums[columns / 2][2 * step + k];
+          b[step][columns][k] = pack<T>(sums[2 * half], sums[2 * half + 1]);
+        }
+      }
+    }
+  }
+  // Factors of rows first .. first + 15 times this, of which `count` are there, to their parts.
+  __device__ void multiply(const SharedTile<kWidth>& factors, int first, int count, Part<T>* parts,
+                           uint32_t out) const {
+    float results[kColumns / 8][4] = {};
+#pragma unroll
+    for (int step = 0; step < kWidth / 16; ++step) {
+      uint32_t a[4];
+      factors.load_a(SharedTile<kWidth>::a_lane(), first, step, a);
+#pragma unroll
+      for (int columns = 0; columns < kColumns / 8; ++columns) {
+        mma<T>(results[columns], a, b[step][columns][0], b[step][columns][1]);
+      }
+    }
+    write_parts<Part<T>, kColumns>(results, count, parts + threadIdx.x / kWarp * kColumns, kWidth,
+                                   out);
+  }
 };
 
-// Outer products: a warp takes a large bucket, one side and kColumns of D at a time,
-//   outer[d][v] = sum over the others of unit row[d] factors[v],
-// whose sums are, rounded, the fragments of B of own factors times outer.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kLargeThreads, 2) multiply_large(Products p) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  using Memory = LargeMemory<T, kWidth>;
-  constexpr int kColumns = Memory::kColumns, kPanels = kWidth / kColumns;
-  constexpr int kRowTiles = kColumns / 16, kColumnTiles = kWidth / 8;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  Memory& memory = reinterpret_cast<Memory*>(shared)[warp];
-  const int64_t items = p.large[0] * 2 * kPanels;
-  for (int64_t item = int64_t{blockIdx.x} * kLargeWarps + warp; item < items;
-       item += int64_t{gridDim.x} * kLargeWarps) {
-    const int column = static_cast<int>(item % kPanels) * kColumns;
-    const bool of_keys = item / kPanels % 2;
-    const int64_t index = p.large[1 + item / kPanels / 2];
-    const int bucket = static_cast<int>(index % p.queries.order.buckets);
-    const Segment at(p, index / p.queries.order.buckets);
-    const View<T> own(p.own(of_keys), at, kWidth), other(p.own(!of_keys), at, kWidth);
+__global__ void __launch_bounds__(kOuterThreads<kWidth>, kOuterBlocksAtOnce<kWidth>)
+    multiply_large(const __grid_constant__ Products p) {
+  extern __shared__ __align__(256) unsigned char shared[];
+  using Tile = SharedTile<kWidth>;
+  auto& memory = *reinterpret_cast<OuterMemory<T, kWidth>*>(shared);
+  constexpr int kChunks = kWidth / 8, kRowsAtOnce = kOuterThreads<kWidth> / kChunks;
+  constexpr int kPasses = kOuterRows / kRowsAtOnce;
+  const int thread = threadIdx.x, chunk = thread % kChunks, row = thread / kChunks;
+  const bool split = 2 * p.large[0] <= gridDim.x;
+  const int64_t items = split ? 2 * p.large[0] : p.large[0];
+  const int bits = __ffs(static_cast<int>(p.queries.order.buckets)) - 1;
+  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
+    const int64_t index = p.large[1 + (split ? item / 2 : item)];
+    const int bucket = static_cast<int>(index & (p.queries.order.buckets - 1));
+    const Segment at(p, index >> bits);
+    const View<T> queries(p.queries, at, kWidth), keys(p.keys, at, kWidth);
+    const int first_query = queries.first(bucket), num_queries = queries.last(bucket) - first_query;
+    const int first_key = keys.first(bucket), num_keys = keys.last(bucket) - first_key;
+    const bool keys_first = !split || item % 2 == 0, keep = !split && num_keys <= kKeptRows;
+    const int key_steps = (num_keys + kOuterRows - 1) / kOuterRows;
+    const int query_steps = (num_queries + kOuterRows - 1) / kOuterRows;
+    const int first_steps = keys_first ? key_steps : query_steps;
+    const int both_steps = key_steps + query_steps;
+    const int num_steps = both_steps + (split || keep ? 0 : key_steps);
 
-    float sums[kRowTiles][kColumnTiles][4] = {};
-    {
-      const int last = other.last(bucket);
-      const auto stage = [&](int first, int buffer) {
-        if (first < last) {
-          const int count = min(16, last - first);
-          auto& to = memory.stages[buffer];
-          stage_rows<T, kColumns>(other.rows, other.order, first, count, column, to.rows);
-          stage_rows<T, kWidth>(other.factors, other.order, first, count, 0, to.factors);
-        }
-        end_copy_group();
-      };
-      float scales[4] = {};  // of this lane's places along k
-      const auto load_scales = [&](int first) {
-        if (other.scales == nullptr) return;
+    // Of a step: its side, its rows in the bucket, and whether they make outer products.
+    struct Step {
+      bool of_keys;
+      int first, count;
+      bool sums;
+    };
+    const auto step_at = [&](int step) -> Step {
+      const bool second = step >= first_steps && step < both_steps;
+      const bool of_keys = second != keys_first;
+      const int before = step < first_steps ? 0 : second ? first_steps : both_steps;
+      const int first = (step - before) * kOuterRows;
+      const int count = step >= num_steps ? 0 : (of_keys ? num_keys : num_queries) - first;
+      return {of_keys, first, min(count, kOuterRows), step < first_steps || (second && !split)};
+    };
+    // The rows of this thread's places in a step, and the one whose scale it fetches.
+    uint32_t found[kPasses], found_scale = 0;
+    const auto find = [&](int number) {
+      const Step step = step_at(number);
+      const uint32_t* order =
+          (step.of_keys ? keys.order + first_key : queries.order + first_query) + step.first;
 #pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          const int slot = first + lane % 4 * 2 + x / 2 * 8 + x % 2;
-          if (slot < last) scales[x] = other.scales[other.order[slot]];
-        }
-      };
-      int buffer = 0, first = other.first(bucket);
-      stage(first, buffer);
-      load_scales(first);
-      for (; first < last; first += 16, buffer ^= 1) {
-        stage(first + 16, buffer ^ 1);
-        wait_for_copies<1>();
-        __syncwarp();
-        auto& from = memory.stages[buffer];
-        uint32_t a[kRowTiles][4];
+      for (int k = 0; k < kPasses; ++k) {
+        found[k] = row + kRowsAtOnce * k < step.count ? order[row + kRowsAtOnce * k] : 0;
+      }
+      found_scale = thread < step.count ? order[thread] : 0;
+    };
+    const auto stage = [&](int number) {
+      const Step step = step_at(number);
+      const View<T> side = step.of_keys ? keys : queries;
+      auto& to = memory.stages[number % kOuterStages];
+      const uint32_t rows = shared_address(to.rows);
+      const uint32_t factors =
+          shared_address(step.of_keys && keep ? memory.kept[step.first] : to.factors[0]);
+      if (step.count > 0) {
 #pragma unroll
-        for (int i = 0; i < kRowTiles; ++i) {
-          load_transposed(
-              shared_address(&from.rows[lane / 16 * 8 + lane % 8][16 * i + lane / 8 % 2 * 8]),
-              a[i]);
-          if (other.scales == nullptr) continue;
-          a[i][0] = scaled<T>(a[i][0], scales[0], scales[1]);
-          a[i][1] = scaled<T>(a[i][1], scales[0], scales[1]);
-          a[i][2] = scaled<T>(a[i][2], scales[2], scales[3]);
-          a[i][3] = scaled<T>(a[i][3], scales[2], scales[3]);
-        }
-        load_scales(first + 16);
-#pragma unroll
-        for (int j = 0; j < kColumnTiles; j += 2) {
-          uint32_t b[4];
-          load_transposed(
-              shared_address(&from.factors[lane / 8 % 2 * 8 + lane % 8][8 * j + lane / 16 * 8]), b);
-#pragma unroll
-          for (int i = 0; i < kRowTiles; ++i) {
-            mma<T>(sums[i][j], a[i], b[0], b[1]);
-            mma<T>(sums[i][j + 1], a[i], b[2], b[3]);
+        for (int k = 0; k < kPasses; ++k) {
+          const int r = row + kRowsAtOnce * k;
+          const uint32_t place = Tile::offset(r, chunk);
+          side.copy_factors(factors + place, found[k], chunk, r < step.count);
+          if (step.sums) {
+            side.copy_row(rows + place, found[k], chunk, r < step.count);
           }
         }
-        __syncwarp();
-      }
-    }
-    // Of B [v][d]: pairs of v of one d.
-    uint32_t outer[kRowTiles][kColumnTiles][2];
-#pragma unroll
-    for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-      for (int j = 0; j < kColumnTiles; ++j) {
-        outer[i][j][0] = pack<T>(sums[i][j][0], sums[i][j][1]);
-        outer[i][j][1] = pack<T>(sums[i][j][2], sums[i][j][3]);
-      }
-    }
-
-    const int last = own.last(bucket);
-    const auto stage = [&](int first, int buffer) {
-      if (first < last) {
-        stage_rows<T, kWidth>(own.factors, own.order, first, min(16, last - first), 0,
-                              memory.stages[buffer].factors);
+        if (side.scales != nullptr && thread < kOuterRows) {
+          copy_async<4>(shared_address(&memory.scales[number % kOuterStages][thread]),
+                        side.scales + found_scale, thread < step.count);
+        }
       }
       end_copy_group();
     };
-    int buffer = 0, first = own.first(bucket);
-    stage(first, buffer);
-    for (; first < last; first += 16, buffer ^= 1) {
-      stage(first + 16, buffer ^ 1);
-      wait_for_copies<1>();
-      __syncwarp();
-      float results[kColumns / 8][4] = {};
+
+    OuterSums<T, kWidth> sums;
+    OuterFactor<T, kWidth> of_others(sums);
+    const uint32_t out = shared_address(memory.out[thread / kWarp]);
+    constexpr int kAhead = kOuterStages - 1;
+    find(0);
 #pragma unroll
-      for (int step = 0; step < kWidth / 16; ++step) {
-        uint32_t a[4];
-        load_matrices(
-            shared_address(&memory.stages[buffer].factors[lane % 16][16 * step + lane / 16 * 8]),
-            a);
-#pragma unroll
-        for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            mma<T>(results[2 * i + half], a, outer[i][2 * step][half],
-                   outer[i][2 * step + 1][half]);
-          }
+    for (int number = 0; number < kAhead; ++number) {
+      stage(number);
+      find(number + 1);
+    }
+    for (int number = 0; number < num_steps; ++number) {
+      wait_for_copies<kAhead - 1>();
+      __syncthreads();
+      stage(number + kAhead);
+      find(number + kAhead + 1);
+      if (number == first_steps) {  // the first side is through
+        of_others = OuterFactor<T, kWidth>(sums);
+        sums = {};
+      }
+      if (number == both_steps && !split) of_others = OuterFactor<T, kWidth>(sums);
+      const Step step = step_at(number);
+      const auto& stage_at = memory.stages[number % kOuterStages];
+      const Tile rows{shared_address(stage_at.rows)};
+      const Tile factors{
+          shared_address(step.of_keys && keep ? memory.kept[step.first] : stage_at.factors[0])};
+      const View<T> side = step.of_keys ? keys : queries;
+      for (int tile = 0; tile < step.count; tile += 16) {
+        if (step.sums) {
+          const float* scales = memory.scales[number % kOuterStages] + tile;
+          sums.add(rows, factors, tile, side.scales == nullptr ? nullptr : scales);
+        }
+        if (number >= first_steps) {
+          const int slot = (step.of_keys ? first_key : first_query) + step.first + tile;
+          of_others.multiply(factors, tile, step.count - tile, side.parts + int64_t{slot} * kWidth,
+                             out);
         }
       }
-      write_parts<Part<T>, kColumns>(results, min(16, last - first),
-                                     own.parts + int64_t{first} * kWidth + column, kWidth,
-                                     memory.out);
+    }
+    if (keep) {
+      if (query_steps == 0) sums = {};
+      const OuterFactor<T, kWidth> of_queries(sums);
+      const Tile factors{shared_address(memory.kept)};
+      for (int tile = 0; tile < num_keys; tile += 16) {
+        of_queries.multiply(factors, tile, num_keys - tile,
+                            keys.parts + int64_t{first_key + tile} * kWidth, out);
+      }
     }
     wait_for_copies<0>();
-    __syncwarp();
+    __syncthreads();
   }
 }
 

@@ -91,9 +91,10 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
   if (sampled) {
     const int64_t bits = static_cast<int64_t>(code_bits);
     if (need_query_or_key) {
-      std::tie(query_grad, key_grad) = bucket_attention_grad(
+      std::tie(query_grad, key_grad) = sampled_gradients(
           subset(a, query_codes), subset(a, key_codes), a.query, a.key, query_scale, key_scale,
-          a.value, sum_grad, bits, gradient, query_mask, key_mask, query_offsets, key_offsets);
+          a.value, sum_grad, bits, gradient, query_mask, key_mask, query_offsets, key_offsets,
+          /*of_rows=*/true);
     }
     if (need_value) {
       value_grad = bucket_attention(key_codes, query_codes, sum_grad, bits, key_mask, query_mask,
@@ -103,10 +104,14 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
     std::tie(query_grad, key_grad, value_grad) = expected_attention_grad(
         a.query, a.key, query_scale, key_scale, a.value, sum_grad, code_bits, gradient, query_mask,
         key_mask, query_offsets, key_offsets);
+    if (need_query_or_key) {
+      query_grad = raw_gradient(a.query, *query_scale, query_grad, query_mask);
+      key_grad = raw_gradient(a.key, *key_scale, key_grad, key_mask);
+    }
   }
   if (need_query_or_key) {
-    query_grad = a.in_layout(raw_gradient(a.query, *query_scale, query_grad, query_mask));
-    key_grad = a.in_layout(raw_gradient(a.key, *key_scale, key_grad, key_mask));
+    query_grad = a.in_layout(query_grad);
+    key_grad = a.in_layout(key_grad);
   } else {
     query_grad = no_elements(query, query.scalar_type());
     key_grad = no_elements(key, key.scalar_type());

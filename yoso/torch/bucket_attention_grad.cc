@@ -9,12 +9,13 @@
 
 namespace yoso {
 
-std::tuple<Tensor, Tensor> bucket_attention_grad(
+std::tuple<Tensor, Tensor> sampled_gradients(
     const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
     const std::optional<Tensor>& query_scale, const std::optional<Tensor>& key_scale,
     const Tensor& values, const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const std::optional<Tensor>& query_mask, const std::optional<Tensor>& key_mask,
-    const std::optional<Tensor>& query_offsets, const std::optional<Tensor>& key_offsets) {
+    const std::optional<Tensor>& query_offsets, const std::optional<Tensor>& key_offsets,
+    bool of_rows) {
   Arguments args(BucketAttentionGrad::kName);
   BucketAttentionGrad a;
   a.query_codes = args.input("query_codes", query_codes, Layout::kCodes);
@@ -27,8 +28,9 @@ std::tuple<Tensor, Tensor> bucket_attention_grad(
   a.out_grad = args.input("out_grad", out_grad, Layout::kTokens);
   a.code_bits = code_bits;
   a.gradient = parse_gradient(BucketAttentionGrad::kName, gradient);
+  a.of_rows = of_rows;
   const ConstArray &q = a.queries, &k = a.keys;
-  const ScalarType type = accumulation_type(queries);
+  const ScalarType type = of_rows ? queries.scalar_type() : accumulation_type(queries);
   Tensor query_grad = empty_tokens(queries, q.batch, q.rows, q.heads, q.cols, type);
   Tensor key_grad = empty_tokens(keys, k.batch, k.rows, k.heads, k.cols, type);
   a.query_grad = args.output("query_grad", query_grad, Layout::kTokens);
@@ -37,6 +39,17 @@ std::tuple<Tensor, Tensor> bucket_attention_grad(
   a.key_rows = args.rows("key", key_mask, key_offsets, k);
   run<cpu::bucket_attention_grad, cuda::bucket_attention_grad>(a, queries);
   return {query_grad, key_grad};
+}
+
+std::tuple<Tensor, Tensor> bucket_attention_grad(
+    const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
+    const std::optional<Tensor>& query_scale, const std::optional<Tensor>& key_scale,
+    const Tensor& values, const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
+    const std::optional<Tensor>& query_mask, const std::optional<Tensor>& key_mask,
+    const std::optional<Tensor>& query_offsets, const std::optional<Tensor>& key_offsets) {
+  return sampled_gradients(query_codes, key_codes, queries, keys, query_scale, key_scale, values,
+                           out_grad, code_bits, gradient, query_mask, key_mask, query_offsets,
+                           key_offsets, /*of_rows=*/false);
 }
 
 }  // namespace yoso

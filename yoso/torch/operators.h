@@ -32,6 +32,13 @@ std::tuple<Tensor, Tensor> bucket_attention_grad(
     const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const OptionalTensor& query_mask, const OptionalTensor& key_mask,
     const OptionalTensor& query_offsets, const OptionalTensor& key_offsets);
+// The same, or the gradients of queries and keys themselves, of their type.
+std::tuple<Tensor, Tensor> sampled_gradients(
+    const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
+    const OptionalTensor& query_scale, const OptionalTensor& key_scale, const Tensor& values,
+    const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
+    const OptionalTensor& query_mask, const OptionalTensor& key_mask,
+    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets, bool of_rows);
 
 Tensor expected_attention(const Tensor& queries, const Tensor& keys,
                           const OptionalTensor& query_scale, const OptionalTensor& key_scale,
