@@ -12,7 +12,7 @@ __device__ inline uint32_t shared_address(const void* p) {
 
 // kBytes (4 or 16) from global to shared memory, or zeros where they are not `there`. Both
 // addresses are multiples of kBytes. What was copied is seen after wait_for_copies and
-// __syncthreads.
+// __syncthreads, or __syncwarp by the warp that copied.
 template <int kBytes>
 __device__ inline void copy_async(uint32_t to, const void* from, bool there) {
   const int size = there ? kBytes : 0;

@@ -370,8 +370,11 @@ class Run {
         {kBytesInFlight, kBytesPerRow * all_rows, std::min(hashes * hash_bytes, kBytesOfOneHead)});
     const int64_t fit = std::max<int64_t>(1, in_flight / std::max<int64_t>(1, hash_bytes));
     int64_t hash_step = surrogate() ? ceil_div(hashes, ceil_div(hashes, fit)) : hashes;
-    if (p_.by_visits) hash_step = ceil_div(hash_step, int64_t{Met::kHashes}) * Met::kHashes;
-    hash_step = std::min(hash_step, hashes);
+    // Visits go by so many hashes: waves of whole ones leave the order of their sums.
+    constexpr int64_t kWhole = Met::kHashes;
+    if (p_.by_visits && hash_step < hashes && hash_step > kWhole) {
+      hash_step = hash_step / kWhole * kWhole;
+    }
     const int64_t groups = std::max<int64_t>(1, fit / hash_step);
     const int64_t head_step = std::max<int64_t>(1, std::min(groups, a_.keys.heads));
     const int64_t sequence_step = std::max<int64_t>(1, groups / head_step);

@@ -227,8 +227,8 @@ const Shape kShapes[] = {
     {1, 4, 2, 107, 130, 4, 5, 64, 64, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}},
     // Hundreds of buckets of more than 32 rows, and of more than 128: no block of the GPU makes one
     // side only.
-    {1, 1, 1, 600, 620, 40, 4, 64, 64, kRowsFirst},
-    {1, 1, 1, 600, 620, 40, 4, 128, 128},
+    {1, 1, 1, 90, 92, 300, 1, 64, 64, kRowsFirst},
+    {1, 1, 1, 90, 92, 300, 1, 128, 128},
     {1, 1, 1, 290, 300, 300, 1, 32, 32, kRowsFirst},
     // Grouped heads.
     {2, 4, 2, 7, 9, 4, 2, 8, 9, kRowsFirst, kRandom},
@@ -651,56 +651,63 @@ void copy_sequence(const Case& from, int64_t from_batch, Case& to, int64_t first
 TEST_P(BucketAttentionGradBatch, PaddedRaggedAndAloneGiveTheSameBits) {
   const auto [dtype, gradient] = GetParam();
   const std::vector<int64_t> query_lengths = {33, 0, 127, 5}, key_lengths = {40, 3, 127, 0};
-  for (Tokens tokens : {kIid, kClusters, kIdentical}) {
-    const Shape shape{4, 4, 2, 127, 130, 9, 5, 20, 33, kRowsFirst, kNone, tokens};
-    Case padded(shape, dtype, Numbers::kNormal);
-    padded.gradient = gradient;
-    padded.query_side = Side::padded(127, query_lengths);
-    padded.key_side = Side::padded(130, key_lengths);
-    backend::bucket_attention_grad(padded.args());
+  // Widths of 64 and 128 go by tensor cores on a GPU; 9 bits make sequences sparse.
+  Shape shapes[] = {{4, 4, 2, 127, 130, 9, 5, 20, 33, kRowsFirst},
+                    {4, 4, 2, 127, 130, 9, 5, 64, 64, kRowsFirst},
+                    {4, 4, 2, 127, 130, 18, 9, 32, 32, kRowsFirst},
+                    {4, 2, 2, 127, 130, 9, 2, 128, 128, kRowsFirst}};
+  for (Shape& shape : shapes) {
+    for (Tokens tokens : {kIid, kClusters, kIdentical}) {
+      shape.tokens = tokens;
+      Case padded(shape, dtype, Numbers::kNormal);
+      padded.gradient = gradient;
+      padded.query_side = Side::padded(127, query_lengths);
+      padded.key_side = Side::padded(130, key_lengths);
+      backend::bucket_attention_grad(padded.args());
 
-    Shape ragged_shape = shape;
-    ragged_shape.batch = 1;
-    ragged_shape.queries = 165;
-    ragged_shape.keys = 170;
-    ragged_shape.query_lengths = query_lengths;
-    ragged_shape.key_lengths = key_lengths;
-    Case ragged(ragged_shape, dtype, Numbers::kNormal);
-    ragged.gradient = gradient;
-    int64_t first_query = 0, first_key = 0;
-    for (size_t b = 0; b < 4; ++b) {
-      copy_sequence(padded, static_cast<int64_t>(b), ragged, first_query, query_lengths[b],
-                    first_key, key_lengths[b]);
-      first_query += query_lengths[b];
-      first_key += key_lengths[b];
-    }
-    backend::bucket_attention_grad(ragged.args());
+      Shape ragged_shape = shape;
+      ragged_shape.batch = 1;
+      ragged_shape.queries = 165;
+      ragged_shape.keys = 170;
+      ragged_shape.query_lengths = query_lengths;
+      ragged_shape.key_lengths = key_lengths;
+      Case ragged(ragged_shape, dtype, Numbers::kNormal);
+      ragged.gradient = gradient;
+      int64_t first_query = 0, first_key = 0;
+      for (size_t b = 0; b < 4; ++b) {
+        copy_sequence(padded, static_cast<int64_t>(b), ragged, first_query, query_lengths[b],
+                      first_key, key_lengths[b]);
+        first_query += query_lengths[b];
+        first_key += key_lengths[b];
+      }
+      backend::bucket_attention_grad(ragged.args());
 
-    first_query = first_key = 0;
-    for (size_t b = 0; b < 4; ++b) {
-      const int64_t entry = static_cast<int64_t>(b);
-      const int64_t num_queries = query_lengths[b], num_keys = key_lengths[b];
-      Shape alone_shape = shape;
-      alone_shape.batch = 1;
-      alone_shape.queries = num_queries;
-      alone_shape.keys = num_keys;
-      Case alone(alone_shape, dtype, Numbers::kNormal);
-      alone.gradient = gradient;
-      copy_sequence(padded, entry, alone, 0, num_queries, 0, num_keys);
-      backend::bucket_attention_grad(alone.args());
-      EXPECT_TRUE(
-          equal(slice_rows(padded.out.query_grad, entry, 0, num_queries), alone.out.query_grad))
-          << b;
-      EXPECT_TRUE(equal(slice_rows(padded.out.key_grad, entry, 0, num_keys), alone.out.key_grad))
-          << b;
-      EXPECT_TRUE(equal(slice_rows(ragged.out.query_grad, 0, first_query, num_queries),
-                        alone.out.query_grad))
-          << b;
-      EXPECT_TRUE(
-          equal(slice_rows(ragged.out.key_grad, 0, first_key, num_keys), alone.out.key_grad))
-          << b;
-      first_query += num_queries;
-      first_key += num_keys;
+      first_query = first_key = 0;
+      for (size_t b = 0; b < 4; ++b) {
+        const int64_t entry = static_cast<int64_t>(b);
+        const int64_t num_queries = query_lengths[b], num_keys = key_lengths[b];
+        Shape alone_shape = shape;
+        alone_shape.batch = 1;
+        alone_shape.queries = num_queries;
+        alone_shape.keys = num_keys;
+        Case alone(alone_shape, dtype, Numbers::kNormal);
+        alone.gradient = gradient;
+        copy_sequence(padded, entry, alone, 0, num_queries, 0, num_keys);
+        backend::bucket_attention_grad(alone.args());
+        EXPECT_TRUE(
+            equal(slice_rows(padded.out.query_grad, entry, 0, num_queries), alone.out.query_grad))
+            << b;
+        EXPECT_TRUE(equal(slice_rows(padded.out.key_grad, entry, 0, num_keys), alone.out.key_grad))
+            << b;
+        EXPECT_TRUE(equal(slice_rows(ragged.out.query_grad, 0, first_query, num_queries),
+                          alone.out.query_grad))
+            << b;
+        EXPECT_TRUE(
+            equal(slice_rows(ragged.out.key_grad, 0, first_key, num_keys), alone.out.key_grad))
+            << b;
+        first_query += num_queries;
+        first_key += num_keys;
+      }
     }
   }
 }
@@ -897,6 +904,8 @@ TEST(BucketAttentionGradCheck, SaysWhatIsWrong) {
        [](BucketAttentionGrad& a) { a.key_codes.heads = 3; }},
       {"queries.heads is 4, expected a multiple of keys.heads = 8",
        [](BucketAttentionGrad& a) { a.key_codes.heads = 8; }},
+      {"queries.heads is 0, expected a positive multiple of keys.heads = 2",
+       [](BucketAttentionGrad& a) { a.query_codes.heads = 0; }},
       {"queries.cols is 257, expected 1 to 256",
        [](BucketAttentionGrad& a) { a.queries.cols = 257; }},
       {"values.cols is 0, expected 1 to 256", [](BucketAttentionGrad& a) { a.values.cols = 0; }},

@@ -15,7 +15,7 @@ constexpr int kStagedRows = kWarp;  // of each side: a row a lane
 constexpr int kPairWarps = 2, kPairThreads = kPairWarps * kWarp;
 constexpr int kBucketsPerWarp = 16, kBucketsPerBlock = kPairWarps * kBucketsPerWarp;
 
-// Blocks that a multiprocessor's shared memory holds, of which registers should not take more.
+// Blocks at once on a multiprocessor, for which registers and shared memory are meant.
 template <int kWidth>
 constexpr int kPairBlocks = kWidth == 128 ? 3 : 6;
 
@@ -341,7 +341,7 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks<kWidth>)
   }
 }
 
-// The same for listed buckets, one at a time; rows that meet few have visited them (kFew).
+// The same for listed buckets, one at a time; rows that meet few visit them themselves (kFew).
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kPairThreads, kPairBlocks<kWidth>) multiply_crowded(Products p) {
   extern __shared__ __align__(256) unsigned char shared[];

@@ -17,14 +17,14 @@ struct Half {
   BucketOrder order;
   Array grad;
   void* parts;       // [query heads, hashes, rows][D]: what each bucket gives its rows, by slot
-  float* sums;       // [query heads of the side's, rows][D]: over the hashes of earlier waves
+  float* sums;       // [heads of the side, rows][D]: over the hashes of earlier waves
   int64_t per_head;  // query heads that share a head of this side
 };
 
 struct Products {
   Half queries, keys;
   int64_t width, value_width;  // D, V
-  int64_t staged_rows;         // on tensor cores: of a side, that a block stages at once; else 0
+  int64_t staged_rows;         // on tensor cores: of a side, that a warp stages at once; else 0
   int64_t large_from;          // rows; see is_large
   bool by_visits;              // rows visit what they meet in sparse segments themselves
   int64_t* large;              // buckets for outer products, [1 + capacity]: first their number

@@ -93,7 +93,7 @@ template <int kWidth>
 constexpr int kOuterColumns = kWidth < 64 ? 16 : 32;  // of D, of a warp
 template <int kWidth>
 constexpr int kOuterThreads = kWidth / kOuterColumns<kWidth>* kWarp;
-// Blocks that a multiprocessor's shared memory holds, of which registers should not take more.
+// Blocks at once on a multiprocessor, for which registers and shared memory are meant.
 template <int kWidth>
 constexpr int kOuterBlocksAtOnce = kWidth == 128  ? 2
                                    : kWidth == 64 ? 5

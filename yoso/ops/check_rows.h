@@ -128,6 +128,9 @@ inline void check_sides(const char* op, const Rows& queries, const Rows& keys, i
 
 // Hq must be a multiple of Hk (both may be 0 only together).
 inline void check_heads(const char* op, int64_t query_heads, int64_t key_heads) {
+  if (query_heads == 0 && key_heads != 0) {
+    fail(op, ": queries.heads is 0, expected a positive multiple of keys.heads = ", key_heads);
+  }
   if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0) {
     fail(op, ": queries.heads is ", query_heads,
          ", expected a multiple of keys.heads = ", key_heads);

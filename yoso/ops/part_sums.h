@@ -40,7 +40,7 @@ __device__ inline void to_gradient_of_row(float (&g)[kNumRuns][kSize], float sca
   }
 }
 
-// A team's row itself and its scale, where its gradient needs them: read before the parts are, as
+// A team's row itself and its scale, where its gradient needs them: read before parts are, as
 // memory takes its time.
 template <class T, int kSize>
 struct OwnRow {
@@ -75,9 +75,9 @@ struct SumPlace {
   int64_t in_wave, head, i;
 
   // Row `row` of the item-th tile, counted by head, then by tile.
-  __device__ SumPlace(const Half& own, const Tiles& tiles, int64_t heads, int64_t item, int row)
-      : head(item % heads) {
-    const auto [all_sequence, tile] = tiles[item / heads];
+  __device__ SumPlace(const Half& own, const Tiles& tiles, int64_t item, int row)
+      : head(item % own.order.wave.heads) {
+    const auto [all_sequence, tile] = tiles[item / own.order.wave.heads];
     sequence = yoso::sequence(own.side, all_sequence, own.grad.rows);
     in_wave = all_sequence - own.order.wave.first_sequence;
     i = tile * tiles.rows_per_tile + row;
@@ -174,8 +174,8 @@ __global__ void __launch_bounds__(kSumThreads, kSize == 8 && !kShared ? 3 : 2)
   const Half& own = p.own(of_keys);
   const int hashes = static_cast<int>(own.order.wave.hashes);
   const int lanes = sums.lanes, c = static_cast<int>(threadIdx.x) % lanes * kSize;
-  const SumPlace at(own, sums.tiles[of_keys], own.order.wave.heads,
-                    blockIdx.x - (of_keys ? sums.blocks[0] : 0), threadIdx.x / lanes);
+  const SumPlace at(own, sums.tiles[of_keys], blockIdx.x - (of_keys ? sums.blocks[0] : 0),
+                    threadIdx.x / lanes);
   if (at.i >= at.sequence.rows) return;
   const Segment first{at.in_wave, at.head * own.per_head, 0};
   if (first.visited(p, p.own(!of_keys)) >= 0) return;
@@ -215,8 +215,8 @@ __global__ void __launch_bounds__(kSumThreads, kSize == 8 && !kShared ? 3 : 2)
           parts + (hash + k) * hash_size + uint64_t{slots[k]} * static_cast<uint32_t>(p.width);
       load(k, 0);
     }
+    // By hash, then by member, whatever the wave.
     if (!kShared) find(hash + kAtOnce);
-      // By hash, then by member, whatever the wave.
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
       for (int member = 0;;) {
@@ -237,8 +237,7 @@ template <class T, class P, int kSize, bool kOfKeys>
 __global__ void __launch_bounds__(kSumThreads, 4) sum_visits(Products p, Tiles tiles, int lanes) {
   extern __shared__ uint32_t lists[];  // [teams][Met::kCapacity]
   const Half &own = p.own(kOfKeys), &other = p.own(!kOfKeys);
-  const int64_t heads = own.order.wave.heads;
-  const SumPlace place(own, tiles, heads, blockIdx.x, threadIdx.x / lanes);
+  const SumPlace place(own, tiles, blockIdx.x, threadIdx.x / lanes);
   if (place.i >= place.sequence.rows) return;
   Segment at{place.in_wave, place.head * own.per_head, 0};
   if (at.visited(p, other) < 0) return;

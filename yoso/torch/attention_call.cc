@@ -175,7 +175,7 @@ void AttentionCall::check() const {
     refuse("key", shape_text(*this, key), "the width of query, ", query.size(rank - 1));
   }
   const int64_t query_heads = query.size(rank - 2), key_heads = key.size(rank - 2);
-  if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0) {
+  if ((query_heads == 0) != (key_heads == 0) || (key_heads > 0 && query_heads % key_heads != 0)) {
     refuse("query", shape_text(*this, query), "heads that are a multiple of the ", key_heads,
            " heads of key");
   }

@@ -32,13 +32,6 @@ std::tuple<Tensor, Tensor> bucket_attention_grad(
     const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const OptionalTensor& query_mask, const OptionalTensor& key_mask,
     const OptionalTensor& query_offsets, const OptionalTensor& key_offsets);
-// The same, or the gradients of queries and keys themselves, of their type.
-std::tuple<Tensor, Tensor> sampled_gradients(
-    const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
-    const OptionalTensor& query_scale, const OptionalTensor& key_scale, const Tensor& values,
-    const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
-    const OptionalTensor& query_mask, const OptionalTensor& key_mask,
-    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets, bool of_rows);
 
 Tensor expected_attention(const Tensor& queries, const Tensor& keys,
                           const OptionalTensor& query_scale, const OptionalTensor& key_scale,
@@ -81,5 +74,14 @@ Tensor unit_rows_grad(const Tensor& x, const OptionalTensor& x_scale, const Tens
                       const Tensor& y_grad, ScalarType dtype);
 void unit_rows_grad_(const Tensor& x, const OptionalTensor& x_scale, const Tensor& scale,
                      const Tensor& y_grad);  // y_grad becomes the gradient of x
+
+// bucket_attention_grad, or with `of_rows` the gradients of queries and keys themselves, of their
+// type.
+std::tuple<Tensor, Tensor> sampled_gradients(
+    const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
+    const OptionalTensor& query_scale, const OptionalTensor& key_scale, const Tensor& values,
+    const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
+    const OptionalTensor& query_mask, const OptionalTensor& key_mask,
+    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets, bool of_rows);
 
 }  // namespace yoso
