@@ -126,14 +126,14 @@ inline void check_sides(const char* op, const Rows& queries, const Rows& keys, i
   }
 }
 
-// Hq must be a multiple of Hk (both may be 0 only together).
+// Hq is a multiple of Hk; both may be 0 only together.
+inline bool heads_fit(int64_t query_heads, int64_t key_heads) {
+  return key_heads == 0 ? query_heads == 0 : query_heads > 0 && query_heads % key_heads == 0;
+}
 inline void check_heads(const char* op, int64_t query_heads, int64_t key_heads) {
-  if (query_heads == 0 && key_heads != 0) {
-    fail(op, ": queries.heads is 0, expected a positive multiple of keys.heads = ", key_heads);
-  }
-  if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0) {
-    fail(op, ": queries.heads is ", query_heads,
-         ", expected a multiple of keys.heads = ", key_heads);
+  if (!heads_fit(query_heads, key_heads)) {
+    fail(op, ": queries.heads is ", query_heads, ", expected a ",
+         query_heads == 0 ? "positive multiple" : "multiple", " of keys.heads = ", key_heads);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "yoso/core/check.h"
+#include "yoso/ops/check_rows.h"
 #include "yoso/torch/arguments.h"
 #include "yoso/torch/crossover.h"
 
@@ -175,8 +176,9 @@ void AttentionCall::check() const {
     refuse("key", shape_text(*this, key), "the width of query, ", query.size(rank - 1));
   }
   const int64_t query_heads = query.size(rank - 2), key_heads = key.size(rank - 2);
-  if ((query_heads == 0) != (key_heads == 0) || (key_heads > 0 && query_heads % key_heads != 0)) {
-    refuse("query", shape_text(*this, query), "heads that are a multiple of the ", key_heads,
+  if (!heads_fit(query_heads, key_heads)) {
+    refuse("query", shape_text(*this, query), "heads that are a ",
+           query_heads == 0 ? "positive multiple" : "multiple", " of the ", key_heads,
            " heads of key");
   }
   if (!starts_alike(value, key, rank - 1)) {

@@ -343,6 +343,9 @@ TEST_F(YosoAttentionTest, NamesTheArgumentThatIsWrong) {
   EXPECT_EQ(with([](auto& in, auto&) { in.query = in.query.slice(2, 0, 3); }),
             "yoso_attention: query is [2, 5, 3, 8], expected heads that are a multiple of the 2 "
             "heads of key");
+  EXPECT_EQ(with([](auto& in, auto&) { in.query = in.query.slice(2, 0, 0); }),
+            "yoso_attention: query is [2, 5, 0, 8], expected heads that are a positive multiple of "
+            "the 2 heads of key");
   EXPECT_EQ(with([](auto& in, auto&) { in.value = in.value.slice(1, 0, 5); }),
             "yoso_attention: value is [2, 5, 2, 3], expected the batch, tokens and heads of key, "
             "[2, 6, 2, 8]");
