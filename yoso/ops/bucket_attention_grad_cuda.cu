@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads) list_buckets(Products p) {
   const BucketOrder& order = p.queries.order;
   const bool by_mma = p.staged_rows > 0;
   bool large = false, crowded = false;
-  if (i < p.segments() * order.buckets) {
+  if (i < order.wave.segments() * order.buckets) {
     const int64_t bucket = i % order.buckets;
     const Segment at(p, i / order.buckets);
     const uint32_t *q = at.begin(p.queries) + bucket, *k = at.begin(p.keys) + bucket;

@@ -34,7 +34,6 @@ struct Products {
   bool first_wave, last_wave;  // over the hashes of these sequences and heads
 
   __device__ const Half& own(bool of_keys) const { return of_keys ? keys : queries; }
-  __device__ int64_t segments() const { return queries.order.wave.segments(); }
 };
 
 // Whether a bucket goes by outer products. On tensor cores: where a side has more rows than a

@@ -162,7 +162,7 @@ struct PartSums {
   int64_t blocks[2] = {};
   int lanes = 1;  // of a row's team
 
-  __host__ __device__ int64_t all_blocks() const { return blocks[0] + blocks[1]; }
+  int64_t all_blocks() const { return blocks[0] + blocks[1]; }
 };
 
 // Every row of a block's tile from its parts, where the other side is not sparse. kShared: whether
