@@ -73,6 +73,23 @@ inline bool is_aligned(const ConstArray& a) {
          whole(a.head_stride) && whole(a.batch_stride);
 }
 
+// Element i of memory of any of the three types.
+__device__ inline float load_as_float(const void* data, DType dtype, int64_t i) {
+  if (dtype == DType::kFloat32) return static_cast<const float*>(data)[i];
+  if (dtype == DType::kBFloat16) return widen(static_cast<const BFloat16*>(data)[i]);
+  return widen(static_cast<const Float16*>(data)[i]);
+}
+
+__device__ inline void store_as(void* data, DType dtype, int64_t i, float x) {
+  if (dtype == DType::kFloat32) {
+    static_cast<float*>(data)[i] = x;
+  } else if (dtype == DType::kBFloat16) {
+    static_cast<BFloat16*>(data)[i] = narrow<BFloat16>(x);
+  } else {
+    static_cast<Float16*>(data)[i] = narrow<Float16>(x);
+  }
+}
+
 // Calls f.template operator()<T>() with the type that `dtype` names, for results that are written
 // once: a branch in the kernel instead of a kernel for each type.
 template <class F>

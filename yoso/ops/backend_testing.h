@@ -4,6 +4,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdlib>
+#include <string>
+
+#include "yoso/ops/bucket_attention.h"
+
+namespace yoso {
+
+// Up to which length the tested operator counts collisions pair by pair (kPairsUpTo): another one
+// by YOSO_TEST_PAIRS_UP_TO.
+inline int64_t tested_pairs_up_to() {
+  const char* number = std::getenv("YOSO_TEST_PAIRS_UP_TO");
+  return number == nullptr ? kPairsUpTo : std::stoll(number);
+}
+
+}  // namespace yoso
+
 #ifndef YOSO_TEST_CUDA
 
 namespace yoso {

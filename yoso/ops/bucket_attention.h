@@ -21,6 +21,10 @@
 
 namespace yoso {
 
+// A GPU counts collisions pair by pair, for rows of 16 bits, where neither side of a sequence has
+// more real rows than this (collision_sums.h); 0: never.
+inline constexpr int64_t kPairsUpTo = 512;
+
 struct BucketAttention {
   static constexpr const char* kName = "bucket_attention";
 
@@ -30,6 +34,7 @@ struct BucketAttention {
   Array out;               // [B, Hq, Nq, V], floating (double iff values are), overwritten
   int64_t code_bits = 0;   // T, 1 to 16
   Rows query_rows, key_rows;
+  int64_t pairs_up_to = kPairsUpTo;
 
   void check() const;  // throws Error, naming the extent that disagrees
 };

@@ -1,9 +1,9 @@
-// Sampled attention on the GPU in three steps: the keys of every hash by bucket (bucket_order.h), a
-// table of the buckets' sums, and for every query the mean of its buckets over the hashes. Where
-// there are more buckets than keys to fill them, the table holds crowded buckets only, and queries
-// add up the few keys of the others themselves; for codes of eight bits Hopper makes the tables from
-// tiles in shared memory (tile_tables.h). Every sum is in an order that depends on the places in the
-// sequence alone.
+// Sampled attention on the GPU. Short sequences go pair by pair (collision_sums.h), others in three
+// steps: the keys of every hash by bucket (bucket_order.h), a table of the buckets' sums, and for
+// every query the mean of its buckets over the hashes. Where there are more buckets than keys to
+// fill them, the table holds crowded buckets only, and queries add up the few keys of the others
+// themselves; for codes of eight bits Hopper makes the tables from tiles in shared memory
+// (tile_tables.h). Every sum is in an order that depends on the places in the sequence alone.
 //
 // Cost in bytes, mostly from L2: N M V for the sums and the same for the means.
 // SPDX-License-Identifier: Apache-2.0
@@ -13,6 +13,7 @@
 #include "yoso/cuda/stream.h"
 #include "yoso/ops/bucket_attention.h"
 #include "yoso/ops/bucket_order.h"
+#include "yoso/ops/collision_sums.h"
 #include "yoso/ops/sparse_buckets.h"
 #include "yoso/ops/tile_tables.h"
 
@@ -672,14 +673,57 @@ void run(const BucketAttention& a, Stream& stream) {
   }
 }
 
+template <class T>
+void run_by_buckets(const BucketAttention& a, Stream& stream) {
+  const bool aligned = a.values.cols % kVec<T> == 0 && is_aligned(a.values) && is_aligned(a.out);
+  aligned ? run<T, kVec<T>>(a, stream) : run<T, 1>(a, stream);
+}
+
+// Short sequences pair by pair, long ones by buckets.
+template <class T>
+void run_by_length(const BucketAttention& a, Stream& stream) {
+  constexpr const char* kOp = BucketAttention::kName;
+  const GpuSide query_side(a.query_rows, a.out.batch, a.out.rows, stream);
+  const GpuSide key_side(a.key_rows, a.values.batch, a.values.rows, stream);
+  const Lengths lengths(query_side, key_side, a.pairs_up_to);
+  if (!lengths.some_short) return run_by_buckets<T>(a, stream);
+  const PairSide queries = pair_side(kOp, query_side, a.out, {}, {}, stream);
+  const PairSide keys = pair_side(kOp, key_side, a.values, {}, a.values, stream);
+  if (lengths.some_long) {  // which also clears the rows of the others
+    BucketAttention rest = a;
+    rest.query_rows.mask = mask_of_long(kOp, queries, keys, a.pairs_up_to, stream);
+    rest.key_rows.mask = mask_of_long(kOp, keys, queries, a.pairs_up_to, stream);
+    rest.query_rows.mask_stride = a.out.rows;
+    rest.key_rows.mask_stride = a.values.rows;
+    run_by_buckets<T>(rest, stream);
+  } else {
+    clear_masked_rows(kOp, queries, a.out, stream);
+  }
+  sum_collisions(kOp, Sum::kValues,
+                 {.fixed = queries,
+                  .moving = keys,
+                  .fixed_codes = a.query_codes,
+                  .moving_codes = a.key_codes,
+                  .up_to = a.pairs_up_to,
+                  .factor = 1.0f / static_cast<float>(a.query_codes.rows),
+                  .out = a.out},
+                 query_side, key_side, stream);
+}
+
 }  // namespace
 
 void bucket_attention(const BucketAttention& a, Stream& stream) {
   a.check();
   with_gpu_type(BucketAttention::kName, "values", a.values.dtype, [&]<class T>() {
     if (a.out.size() == 0) return;
-    const bool aligned = a.values.cols % kVec<T> == 0 && is_aligned(a.values) && is_aligned(a.out);
-    aligned ? run<T, kVec<T>>(a, stream) : run<T, 1>(a, stream);
+    const Stream::Scope scope(stream);
+    if constexpr (sizeof(T) == 2) {
+      if (a.pairs_up_to > 0 && a.values.heads > 0 &&
+          counts_collisions(Sum::kValues, a.query_codes, a.code_bits, a.values.cols)) {
+        return run_by_length<T>(a, stream);
+      }
+    }
+    run_by_buckets<T>(a, stream);
   });
 }
 

@@ -1,4 +1,5 @@
-// Gradients of sampled attention on the GPU.
+// Gradients of sampled attention on the GPU. The surrogate ones of short sequences go pair by pair
+// (collision_sums.h), others by buckets:
 //
 // Surrogate: a query's gradient is a sum over hashes of what its bucket gives it. Buckets are
 // worked on one after another, each writes the rows of its own queries and keys in the order of the
@@ -19,6 +20,7 @@
 #include "yoso/ops/bucket_order.h"
 #include "yoso/ops/bucket_pairs_mma.h"
 #include "yoso/ops/bucket_products_mma.h"
+#include "yoso/ops/collision_sums.h"
 #include "yoso/ops/gpu_convert.h"
 #include "yoso/ops/part_sums.h"
 
@@ -542,6 +544,44 @@ class Run {
   Products p_{};
 };
 
+// Short sequences pair by pair, long ones by buckets.
+template <class T>
+void run_by_length(const BucketAttentionGrad& a, Stream& stream) {
+  constexpr const char* kOp = BucketAttentionGrad::kName;
+  const GpuSide query_side(a.query_rows, a.queries.batch, a.queries.rows, stream);
+  const GpuSide key_side(a.key_rows, a.keys.batch, a.keys.rows, stream);
+  const Lengths lengths(query_side, key_side, a.pairs_up_to);
+  if (!lengths.some_short) return Run<T>(a, stream).all();
+  const PairSide queries = pair_side(kOp, query_side, a.queries, a.query_scale, a.out_grad, stream);
+  const PairSide keys = pair_side(kOp, key_side, a.keys, a.key_scale, a.values, stream);
+  if (lengths.some_long) {  // which also clears the rows of the others
+    BucketAttentionGrad rest = a;
+    rest.query_rows.mask = mask_of_long(kOp, queries, keys, a.pairs_up_to, stream);
+    rest.key_rows.mask = mask_of_long(kOp, keys, queries, a.pairs_up_to, stream);
+    rest.query_rows.mask_stride = a.queries.rows;
+    rest.key_rows.mask_stride = a.keys.rows;
+    Run<T>(rest, stream).all();
+  } else {
+    clear_masked_rows(kOp, queries, a.query_grad, stream);
+    clear_masked_rows(kOp, keys, a.key_grad, stream);
+  }
+  CollisionSums of_query{.fixed = queries,
+                         .moving = keys,
+                         .fixed_codes = a.query_codes,
+                         .moving_codes = a.key_codes,
+                         .up_to = a.pairs_up_to,
+                         .factor = static_cast<float>(static_cast<double>(a.code_bits) / 2 /
+                                                      static_cast<double>(a.query_codes.rows)),
+                         .of_rows = a.of_rows,
+                         .out = a.query_grad};
+  CollisionSums of_key = of_query;
+  std::swap(of_key.fixed, of_key.moving);
+  std::swap(of_key.fixed_codes, of_key.moving_codes);
+  of_key.out = a.key_grad;
+  sum_collisions(kOp, Sum::kRows, of_query, query_side, key_side, stream);
+  sum_collisions(kOp, Sum::kRows, of_key, key_side, query_side, stream);
+}
+
 }  // namespace
 
 void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
@@ -552,6 +592,13 @@ void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
     BucketAttentionGrad alike = a;
     if (a.out_grad.dtype != a.queries.dtype) {
       alike.out_grad = converted<T>(kOp, "out_grad", a.out_grad, stream);
+    }
+    if constexpr (sizeof(T) == 2) {
+      if (a.pairs_up_to > 0 && a.gradient == Gradient::kSurrogate && a.keys.heads > 0 &&
+          counts_collisions(Sum::kRows, a.query_codes, a.code_bits,
+                            std::max(a.keys.cols, a.values.cols))) {
+        return run_by_length<T>(alike, stream);
+      }
     }
     Run<T>(alike, stream).all();
   });

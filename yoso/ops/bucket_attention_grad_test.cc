@@ -111,6 +111,7 @@ struct Case {
     a.of_rows = of_rows;
     a.query_rows = query_side.rows();
     a.key_rows = key_side.rows();
+    a.pairs_up_to = tested_pairs_up_to();
     return a;
   }
 

@@ -45,8 +45,8 @@ struct Case {
   }
 
   BucketAttention args() {
-    return {query_codes.array(), key_codes.array(), values.array(), out.array(),
-            shape.bits,          query_side.rows(), key_side.rows()};
+    return {query_codes.array(), key_codes.array(), values.array(),  out.array(),
+            shape.bits,          query_side.rows(), key_side.rows(), tested_pairs_up_to()};
   }
 
   // The reference in double on `numbers` in place of the values.

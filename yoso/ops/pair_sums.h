@@ -13,38 +13,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "yoso/cuda/elements.h"
-#include "yoso/cuda/launch.h"
-#include "yoso/cuda/stream.h"
-#include "yoso/ops/gpu_rows.h"
+#include "yoso/ops/pair_side.h"
 #include "yoso/ops/pair_weights.h"
 
 namespace yoso::cuda {
-
-enum class Sum { kValues, kRows, kBoth };
-
-// One side of the pairs. With a mask, the real rows of a sequence are listed: they take part as if
-// the others were not there.
-struct PairSide {
-  ConstArray rows;                 // [B, H, N, D]
-  ConstArray scale;                // [B, H, 1, N] float or absent
-  ConstArray values;               // [B, H, N, V]
-  Rows side;                       // offsets on the GPU
-  const int64_t* real = nullptr;   // [B, N]: of each sequence, from its begin; absent: no mask
-  const int64_t* count = nullptr;  // [sequences]: how many
-
-  struct Sequence {
-    int64_t batch, begin, count;
-    const int64_t* real;
-    // Where real row r stands in the arrays.
-    __device__ int64_t operator[](int64_t r) const { return begin + (real ? real[r] : r); }
-  };
-  __device__ Sequence operator[](int64_t b) const {
-    const yoso::Sequence s = sequence(side, b, rows.rows);
-    if (!real) return {s.batch, s.begin, s.rows, nullptr};
-    return {s.batch, s.begin, count[b], real + s.batch * rows.rows + s.begin};
-  }
-};
 
 struct PairSums {
   PairSide fixed, moving;
@@ -61,85 +33,6 @@ struct PairSums {
     return moving.rows.heads < fixed.rows.heads ? 1 : moving.rows.heads / fixed.rows.heads;
   }
 };
-
-__device__ inline float load_as_float(const void* data, DType dtype, int64_t i) {
-  if (dtype == DType::kFloat32) return static_cast<const float*>(data)[i];
-  if (dtype == DType::kBFloat16) return widen(static_cast<const BFloat16*>(data)[i]);
-  return widen(static_cast<const Float16*>(data)[i]);
-}
-
-__device__ inline void store_as(void* data, DType dtype, int64_t i, float x) {
-  if (dtype == DType::kFloat32) {
-    static_cast<float*>(data)[i] = x;
-  } else if (dtype == DType::kBFloat16) {
-    static_cast<BFloat16*>(data)[i] = narrow<BFloat16>(x);
-  } else {
-    static_cast<Float16*>(data)[i] = narrow<Float16>(x);
-  }
-}
-
-// A block lists the real rows of one sequence.
-template <int kThreads>
-__global__ void list_real_rows(Rows side, int64_t rows, int64_t* real, int64_t* count) {
-  __shared__ int in_warp[kThreads / kWarp];
-  const Sequence s = sequence(side, blockIdx.x, rows);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int64_t* list = real + s.batch * rows + s.begin;
-  int64_t total = 0;
-  for (int64_t first = 0; first < s.rows; first += kThreads) {
-    const int64_t i = first + threadIdx.x;
-    const bool is_real = i < s.rows && s.is_real(i);
-    const unsigned votes = __ballot_sync(kFullWarp, is_real);
-    if (lane == 0) in_warp[warp] = __popc(votes);
-    __syncthreads();
-    int before = 0, all = 0;
-    for (int w = 0; w < kThreads / kWarp; ++w) {
-      if (w < warp) before += in_warp[w];
-      all += in_warp[w];
-    }
-    if (is_real) list[total + before + __popc(votes & ((1u << lane) - 1))] = i;
-    total += all;
-    __syncthreads();
-  }
-  if (threadIdx.x == 0) count[blockIdx.x] = total;
-}
-
-// A warp a row: zeroes the masked rows of `out`.
-template <int kThreads>
-__global__ void clear_masked_rows(Rows side, Array out) {
-  const int64_t item = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-  const int64_t i = item % out.rows, head = item / out.rows % out.heads;
-  const int64_t batch = item / out.rows / out.heads;
-  if (batch >= out.batch || side.mask[batch * side.mask_stride + i]) return;
-  const int64_t row = batch * out.batch_stride + head * out.head_stride + i * out.row_stride;
-  for (int64_t c = threadIdx.x % kWarp; c < out.cols; c += kWarp) {
-    store_as(out.data, out.dtype, row + c, 0);
-  }
-}
-
-// The side of `rows`, with its real rows listed on the stream.
-inline PairSide pair_side(const char* op, const GpuSide& side, const ConstArray& rows,
-                          const ConstArray& scale, const ConstArray& values, Stream& stream) {
-  PairSide pairs{.rows = rows, .scale = scale, .values = values, .side = side.rows()};
-  if (pairs.side.mask == nullptr) return pairs;
-  constexpr int kThreads = 512;
-  int64_t* real = stream.allocate<int64_t>(rows.batch * rows.rows);
-  int64_t* count = stream.allocate<int64_t>(side.sequences());
-  launch(op, stream.handle(), side.sequences(), kThreads, 0, list_real_rows<kThreads>, side.rows(),
-         rows.rows, real, count);
-  pairs.real = real;
-  pairs.count = count;
-  return pairs;
-}
-
-inline void clear_masked_rows(const char* op, const PairSide& side, const Array& out,
-                              Stream& stream) {
-  if (side.side.mask == nullptr) return;
-  constexpr int kThreads = 256;
-  launch(op, stream.handle(), ceil_div(out.batch * out.heads * out.rows, kThreads / kWarp),
-         kThreads, 0, clear_masked_rows<kThreads>, side.side, out);
-}
 
 constexpr int kPairTile = 64, kPairThreads = 256;
 constexpr int kPairStep = 32;                 // columns of rows that a product takes at a time

@@ -7,7 +7,7 @@ namespace {
 // Milliseconds for 12 heads, D = V = 64, T = 8; sampled with M = 32. Rows go up in tokens.
 // kCpu: made by `yoso bench crossover --threads 2` on 2 cores of an AMD Zen 4 (AVX-512),
 // 2026-11-24. kCuda: by `yoso bench crossover --device cuda --tokens-total 32768`, forward +
-// backward in bfloat16, on an H100, 2026-11-26.
+// backward in bfloat16, on an H100, 2026-11-27.
 struct Measurement {
   Device device;
   int64_t tokens;
@@ -19,9 +19,10 @@ constexpr Measurement kMeasurements[] = {
     {Device::kCpu, 64, 0.85, 2.08},    {Device::kCpu, 128, 2.07, 3.28},
     {Device::kCpu, 256, 6.13, 6.85},   {Device::kCpu, 512, 20.0, 14.0},
     {Device::kCpu, 1024, 76.7, 36.1},  {Device::kCpu, 2048, 274.0, 74.8},
-    {Device::kCuda, 512, 1.52, 7.32},  {Device::kCuda, 1024, 2.20, 7.11},
-    {Device::kCuda, 2048, 3.42, 6.73}, {Device::kCuda, 4096, 6.09, 6.93},
-    {Device::kCuda, 8192, 11.4, 8.36},
+    {Device::kCuda, 64, 1.25, 4.30},   {Device::kCuda, 128, 1.00, 2.63},
+    {Device::kCuda, 256, 1.13, 2.19},  {Device::kCuda, 512, 1.40, 2.40},
+    {Device::kCuda, 1024, 2.07, 5.47}, {Device::kCuda, 2048, 3.30, 5.06},
+    {Device::kCuda, 4096, 5.96, 5.03}, {Device::kCuda, 8192, 11.3, 7.56},
 };
 
 }  // namespace

@@ -1,0 +1,51 @@
+// Sums over the pairs of rows that collide, for short sequences and 16-bit numbers. With c_ij the
+// number of hashes under which row i of the fixed side and row j of the moving side have one code,
+//
+//   Sum::kValues  out_i = factor sum_j c_ij values_j
+//   Sum::kRows    out_i = factor sum_j c_ij (values_i . values_j) row_j      row_j scaled to unit
+//
+// which is bucket_attention, the gradient of its values (keys fixed), and that of queries or keys.
+// Collisions are counted pair by pair in shared memory (whole numbers, in any order); the rest is
+// products of matrices on tensor cores, in the order of the real rows. The work grows with the
+// square of the length, 2 V or 2 (D + V) operations and M / 2^T counts a pair, but some hundred rows
+// are done before their buckets are sorted, summed and read.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "yoso/ops/pair_side.h"
+
+namespace yoso::cuda {
+
+struct CollisionSums {
+  PairSide fixed, moving;                // values of 16 bits; kRows: rows too
+  ConstArray fixed_codes, moving_codes;  // [B, H, M, N] of each side
+
+  int64_t up_to = 0;  // sequences with more real rows on a side are left out: their rows of `out`
+                      // stay as they are
+  float factor = 1;
+  bool of_rows = false;  // kRows: gradients of the fixed rows through their scales (unit_rows.h)
+  Array out;             // [B, H, N, V or D] of the fixed side
+};
+
+// Whether collisions are counted at all: few enough a pair to be worth it and to fit a byte, and
+// `width`, the most columns of rows and values, in shared memory (kRows on sm_86, sm_89 and sm_120:
+// up to 64).
+bool counts_collisions(Sum sum, const ConstArray& codes, int64_t code_bits, int64_t width);
+
+// `fixed` and `moving`: the sides of `a`.
+void sum_collisions(const char* op, Sum sum, const CollisionSums& a, const GpuSide& fixed,
+                    const GpuSide& moving, Stream& stream);
+
+// What the host knows of the sequences of a call: whether some may have up to `up_to` real rows on
+// both sides, and whether some may have more.
+struct Lengths {
+  bool some_short = false, some_long = false;
+  Lengths(const GpuSide& queries, const GpuSide& keys, int64_t up_to);
+};
+
+// The mask of the rows of `side` that are real and in a sequence with more than `up_to` real rows
+// on a side: [B, N] on the GPU.
+const bool* mask_of_long(const char* op, const PairSide& side, const PairSide& other, int64_t up_to,
+                         Stream& stream);
+
+}  // namespace yoso::cuda
