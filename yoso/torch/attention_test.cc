@@ -268,6 +268,12 @@ TEST_F(YosoAttentionTest, AutoTakesTheFasterModeOfTheTable) {
   EXPECT_EQ(faster_mode(Device::kCpu, 16, 32), Mode::kExpected);
   EXPECT_EQ(faster_mode(Device::kCpu, 100'000, 32), Mode::kSampled);
   EXPECT_EQ(faster_mode(Device::kCpu, 0, 32), Mode::kExpected);
+  // Between rows: no length between two at which the expectation is faster samples.
+  for (const int64_t tokens : {500, 900, 1023, 1500, 2500}) {
+    EXPECT_EQ(faster_mode(Device::kCuda, static_cast<double>(tokens), 32), Mode::kExpected)
+        << tokens;
+  }
+  EXPECT_EQ(faster_mode(Device::kCuda, 4096, 32), Mode::kSampled);
 
   YosoOptions options = sampled(8, 1);
   options.mode = Mode::kAuto;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/torch/crossover.h"
 
+#include <cmath>
+
 namespace yoso {
 namespace {
 
@@ -28,19 +30,26 @@ constexpr Measurement kMeasurements[] = {
 }  // namespace
 
 Mode faster_mode(Device device, double tokens, int64_t num_hashes) {
-  // The two times of a row, moved to `tokens` by the costs above, from the row next below (or the
-  // first one).
-  double expected = 0, sampled = 0;
-  bool found = false;
+  // Between two rows by the logarithms of lengths and times, beyond them by the costs above.
+  const Measurement *below = nullptr, *above = nullptr;
   for (const Measurement& row : kMeasurements) {
     if (row.device != device) continue;
-    const double ratio = tokens / static_cast<double>(row.tokens);
-    if (found && ratio < 1) break;
-    found = true;
-    expected = row.expected_ms * ratio * ratio;
-    sampled = row.sampled_ms * ratio * static_cast<double>(num_hashes) / kMeasuredHashes;
+    const bool is_below = static_cast<double>(row.tokens) <= tokens;
+    if (is_below) below = &row;
+    if (!is_below && above == nullptr) above = &row;
   }
-  return expected <= sampled ? Mode::kExpected : Mode::kSampled;
+  const auto time = [&](double Measurement::*ms, double exponent) {
+    const Measurement& from = below != nullptr ? *below : *above;
+    const double ratio = tokens / static_cast<double>(from.tokens);
+    if (below != nullptr && above != nullptr) {
+      exponent = std::log(above->*ms / from.*ms) /
+                 std::log(static_cast<double>(above->tokens) / static_cast<double>(from.tokens));
+    }
+    return from.*ms * std::pow(ratio, exponent);
+  };
+  const double sampled =
+      time(&Measurement::sampled_ms, 1) * static_cast<double>(num_hashes) / kMeasuredHashes;
+  return time(&Measurement::expected_ms, 2) <= sampled ? Mode::kExpected : Mode::kSampled;
 }
 
 }  // namespace yoso
