@@ -34,7 +34,7 @@ struct BucketAttention {
   Array out;               // [B, Hq, Nq, V], floating (double iff values are), overwritten
   int64_t code_bits = 0;   // T, 1 to 16
   Rows query_rows, key_rows;
-  int64_t pairs_up_to = kPairsUpTo;
+  int64_t pairs_up_to = kPairsUpTo;  // real rows, see above; at least 0, read on a GPU only
 
   void check() const;  // throws Error, naming the extent that disagrees
 };

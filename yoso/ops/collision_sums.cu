@@ -30,7 +30,7 @@ struct Pass {
   int64_t chunks, fixed_parts, moving_parts;  // of a sequence: kChunk moving rows, kTileRows rows
   uint32_t* buckets;  // [chunks][heads][M][kBuckets]: first member, from bit 16 on their number
   uint16_t* members;  // [chunks][heads][M][kChunk]: place (below), from bit 9 on upper code bits
-  bool *fixed_spoiled, *moving_spoiled;  // [parts][heads]: whether values are not all finite
+  bool *fixed_spoiled, *moving_spoiled;  // [parts][heads], see find_spoiled
   ConstArray own_rows, own_scale;        // of the fixed side, as they came
 
   // Which chunk or part it is among those of the sequences of this pass.

@@ -19,7 +19,6 @@ namespace yoso::cuda {
 struct CollisionSums {
   PairSide fixed, moving;                // values of 16 bits; kRows: rows too
   ConstArray fixed_codes, moving_codes;  // [B, H, M, N] of each side
-
   int64_t up_to = 0;  // sequences with more real rows on a side are left out: their rows of `out`
                       // stay as they are
   float factor = 1;

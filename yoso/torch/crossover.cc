@@ -8,8 +8,8 @@ namespace {
 
 // Milliseconds for 12 heads, D = V = 64, T = 8; sampled with M = 32. Rows go up in tokens.
 // kCpu: made by `yoso bench crossover --threads 2` on 2 cores of an AMD Zen 4 (AVX-512),
-// 2026-11-24. kCuda: by `yoso bench crossover --device cuda --tokens-total 32768`, forward +
-// backward in bfloat16, on an H100, 2026-11-27.
+// 2026-11-24. kCuda: by `yoso bench crossover --device cuda --tokens-total 32768 --tokens
+// 64,128,256,512,1024,2048,4096,8192`, forward + backward in bfloat16, on an H100, 2026-11-27.
 struct Measurement {
   Device device;
   int64_t tokens;
