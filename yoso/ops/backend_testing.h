@@ -5,17 +5,19 @@
 #pragma once
 
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "yoso/ops/bucket_attention.h"
 
 namespace yoso {
 
-// Up to which length the tested operator counts collisions pair by pair (kPairsUpTo): another one
-// by YOSO_TEST_PAIRS_UP_TO.
-inline int64_t tested_pairs_up_to() {
+// Up to which length the tested operator counts collisions pair by pair: its own choice, or
+// YOSO_TEST_PAIRS_UP_TO.
+inline std::optional<int64_t> tested_pairs_up_to() {
   const char* number = std::getenv("YOSO_TEST_PAIRS_UP_TO");
-  return number == nullptr ? kPairsUpTo : std::stoll(number);
+  if (number == nullptr) return {};
+  return std::stoll(number);
 }
 
 }  // namespace yoso

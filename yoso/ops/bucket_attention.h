@@ -16,14 +16,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "yoso/core/array.h"
 
 namespace yoso {
-
-// A GPU counts collisions pair by pair, for rows of 16 bits, where neither side of a sequence has
-// more real rows than this (collision_sums.h); 0: never.
-inline constexpr int64_t kPairsUpTo = 512;
 
 struct BucketAttention {
   static constexpr const char* kName = "bucket_attention";
@@ -34,7 +31,9 @@ struct BucketAttention {
   Array out;               // [B, Hq, Nq, V], floating (double iff values are), overwritten
   int64_t code_bits = 0;   // T, 1 to 16
   Rows query_rows, key_rows;
-  int64_t pairs_up_to = kPairsUpTo;  // real rows, see above; at least 0, read on a GPU only
+  // Where neither side of a sequence has more real rows than this, a GPU counts the collisions of
+  // 16-bit rows pair by pair (collision_sums.h). 0: never. Absent: where that is faster.
+  std::optional<int64_t> pairs_up_to;
 
   void check() const;  // throws Error, naming the extent that disagrees
 };

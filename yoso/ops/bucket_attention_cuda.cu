@@ -681,20 +681,18 @@ void run_by_buckets(const BucketAttention& a, Stream& stream) {
 
 // Short sequences pair by pair, long ones by buckets.
 template <class T>
-void run_by_length(const BucketAttention& a, Stream& stream) {
+void run_by_length(const BucketAttention& a, int64_t up_to, Stream& stream) {
   constexpr const char* kOp = BucketAttention::kName;
   const GpuSide query_side(a.query_rows, a.out.batch, a.out.rows, stream);
   const GpuSide key_side(a.key_rows, a.values.batch, a.values.rows, stream);
-  const Lengths lengths(query_side, key_side, a.pairs_up_to);
+  const Lengths lengths(query_side, key_side, up_to);
   if (!lengths.some_short) return run_by_buckets<T>(a, stream);
   const PairSide queries = pair_side(kOp, query_side, a.out, {}, {}, stream);
   const PairSide keys = pair_side(kOp, key_side, a.values, {}, a.values, stream);
   if (lengths.some_long) {  // which also clears the rows of the others
     BucketAttention rest = a;
-    rest.query_rows.mask = mask_of_long(kOp, queries, keys, a.pairs_up_to, stream);
-    rest.key_rows.mask = mask_of_long(kOp, keys, queries, a.pairs_up_to, stream);
-    rest.query_rows.mask_stride = a.out.rows;
-    rest.key_rows.mask_stride = a.values.rows;
+    rest.query_rows = rows_of_long(kOp, a.query_rows, queries, keys, up_to, stream);
+    rest.key_rows = rows_of_long(kOp, a.key_rows, keys, queries, up_to, stream);
     run_by_buckets<T>(rest, stream);
   } else {
     clear_masked_rows(kOp, queries, a.out, stream);
@@ -704,7 +702,8 @@ void run_by_length(const BucketAttention& a, Stream& stream) {
                   .moving = keys,
                   .fixed_codes = a.query_codes,
                   .moving_codes = a.key_codes,
-                  .up_to = a.pairs_up_to,
+                  .up_to = up_to,
+                  .code_bits = a.code_bits,
                   .factor = 1.0f / static_cast<float>(a.query_codes.rows),
                   .out = a.out},
                  query_side, key_side, stream);
@@ -718,9 +717,10 @@ void bucket_attention(const BucketAttention& a, Stream& stream) {
     if (a.out.size() == 0) return;
     const Stream::Scope scope(stream);
     if constexpr (sizeof(T) == 2) {
-      if (a.pairs_up_to > 0 && a.values.heads > 0 &&
+      const int64_t up_to = a.pairs_up_to.value_or(pairs_up_to(a.query_codes.rows));
+      if (up_to > 0 && a.values.heads > 0 &&
           counts_collisions(Sum::kValues, a.query_codes, a.code_bits, a.values.cols)) {
-        return run_by_length<T>(a, stream);
+        return run_by_length<T>(a, up_to, stream);
       }
     }
     run_by_buckets<T>(a, stream);

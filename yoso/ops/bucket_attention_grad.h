@@ -48,7 +48,7 @@ struct BucketAttentionGrad {
   bool of_rows = false;  // gradients of queries and keys themselves, through their scales, which
                          // are there (unit_rows.h: 0 where a row has no direction)
   Rows query_rows, key_rows;
-  int64_t pairs_up_to = kPairsUpTo;  // of the surrogate, as in bucket_attention.h
+  std::optional<int64_t> pairs_up_to;  // of the surrogate, as in bucket_attention.h
 
   void check() const;  // throws Error, naming the extent that disagrees
 };

@@ -546,20 +546,18 @@ class Run {
 
 // Short sequences pair by pair, long ones by buckets.
 template <class T>
-void run_by_length(const BucketAttentionGrad& a, Stream& stream) {
+void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) {
   constexpr const char* kOp = BucketAttentionGrad::kName;
   const GpuSide query_side(a.query_rows, a.queries.batch, a.queries.rows, stream);
   const GpuSide key_side(a.key_rows, a.keys.batch, a.keys.rows, stream);
-  const Lengths lengths(query_side, key_side, a.pairs_up_to);
+  const Lengths lengths(query_side, key_side, up_to);
   if (!lengths.some_short) return Run<T>(a, stream).all();
   const PairSide queries = pair_side(kOp, query_side, a.queries, a.query_scale, a.out_grad, stream);
   const PairSide keys = pair_side(kOp, key_side, a.keys, a.key_scale, a.values, stream);
   if (lengths.some_long) {  // which also clears the rows of the others
     BucketAttentionGrad rest = a;
-    rest.query_rows.mask = mask_of_long(kOp, queries, keys, a.pairs_up_to, stream);
-    rest.key_rows.mask = mask_of_long(kOp, keys, queries, a.pairs_up_to, stream);
-    rest.query_rows.mask_stride = a.queries.rows;
-    rest.key_rows.mask_stride = a.keys.rows;
+    rest.query_rows = rows_of_long(kOp, a.query_rows, queries, keys, up_to, stream);
+    rest.key_rows = rows_of_long(kOp, a.key_rows, keys, queries, up_to, stream);
     Run<T>(rest, stream).all();
   } else {
     clear_masked_rows(kOp, queries, a.query_grad, stream);
@@ -569,7 +567,8 @@ void run_by_length(const BucketAttentionGrad& a, Stream& stream) {
                          .moving = keys,
                          .fixed_codes = a.query_codes,
                          .moving_codes = a.key_codes,
-                         .up_to = a.pairs_up_to,
+                         .up_to = up_to,
+                         .code_bits = a.code_bits,
                          .factor = static_cast<float>(static_cast<double>(a.code_bits) / 2 /
                                                       static_cast<double>(a.query_codes.rows)),
                          .of_rows = a.of_rows,
@@ -594,10 +593,11 @@ void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
       alike.out_grad = converted<T>(kOp, "out_grad", a.out_grad, stream);
     }
     if constexpr (sizeof(T) == 2) {
-      if (a.pairs_up_to > 0 && a.gradient == Gradient::kSurrogate && a.keys.heads > 0 &&
+      const int64_t up_to = a.pairs_up_to.value_or(pairs_up_to(a.query_codes.rows));
+      if (up_to > 0 && a.gradient == Gradient::kSurrogate && a.keys.heads > 0 &&
           counts_collisions(Sum::kRows, a.query_codes, a.code_bits,
                             std::max(a.keys.cols, a.values.cols))) {
-        return run_by_length<T>(alike, stream);
+        return run_by_length<T>(alike, up_to, stream);
       }
     }
     Run<T>(alike, stream).all();

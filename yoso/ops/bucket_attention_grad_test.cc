@@ -231,6 +231,10 @@ const Shape kShapes[] = {
     {1, 1, 1, 90, 92, 300, 1, 64, 64, kRowsFirst},
     {1, 1, 1, 90, 92, 300, 1, 128, 128},
     {1, 1, 1, 290, 300, 300, 1, 32, 32, kRowsFirst},
+    // Several words of planes of bits (yoso/ops/collision_sums.h), and half a one.
+    {1, 2, 1, 140, 70, 70, 12, 32, 32, kRowsFirst, kRandom, kClusters},
+    {1, 1, 1, 70, 140, 255, 16, 64, 64, kGaps, kTail, kClusters},
+    {1, 1, 1, 66, 130, 16, 3, 128, 100, kRowsFirst, kRandom, kIdentical},
     // Grouped heads.
     {2, 4, 2, 7, 9, 4, 2, 8, 9, kRowsFirst, kRandom},
     {1, 6, 1, 33, 31, 8, 5, 65, 33, kGaps, kTail, kClusters},

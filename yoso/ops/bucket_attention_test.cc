@@ -145,6 +145,10 @@ const Shape kShapes[] = {
     {1, 1, 1, 33, 33, 1, 16, 1, 64, kDense, kNone, kIdentical},
     {1, 1, 1, 9, 9, 31, 11, 1, 100, kRowsFirst, kTail, kClusters},
     {1, 2, 2, 127, 1023, 3, 8, 1, 3, kGaps, kRandom, kIdentical},
+    // Several words of planes of bits (yoso/ops/collision_sums.h), and half a one.
+    {1, 2, 1, 140, 70, 70, 12, 1, 32, kRowsFirst, kRandom, kClusters},
+    {1, 1, 1, 70, 140, 255, 16, 1, 64, kGaps, kTail, kClusters},
+    {1, 1, 1, 66, 130, 16, 3, 1, 128, kRowsFirst, kRandom, kIdentical},
     // Grouped heads, in both directions.
     {2, 4, 2, 7, 9, 3, 2, 1, 8, kRowsFirst, kRandom},
     {1, 6, 1, 33, 31, 8, 5, 1, 65, kGaps, kTail, kClusters},

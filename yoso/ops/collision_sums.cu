@@ -1,9 +1,12 @@
-// A block takes kFixedRows rows of the fixed side and walks through the moving side in chunks. It
-// counts the collisions with a chunk, a byte a pair, then multiplies it tile by tile.
+// A block takes kFixedRows rows of the fixed side and walks through the moving side in tiles, as in
+// pair_sums_mma.h.
 //
-// Counting: the rows of a chunk are listed by code once for all blocks (list_by_code), and every
-// fixed row visits the members of its bucket under each hash; where these are too many, a warp
-// compares its rows' codes with all of the chunk.
+// Collisions are counted whatever the data: codes are cut into planes (cut_into_planes), of which
+// word b holds bit b of the codes of 32 hashes of one row. Two rows differ under the hashes in
+//   (own_0 ^ other_0) | (own_1 ^ other_1) | ...      one three-way operation a bit of the codes,
+// and have as many hashes in common as bits are zero. With at most 16 or 8 hashes, a word of the
+// moving side holds two or four rows. A thread counts where its factors of a product belong (mma.h),
+// so that counts never leave its registers.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
@@ -15,27 +18,28 @@
 namespace yoso::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kFixedRows = 128, kTileRows = 64, kChunk = 512, kTilesOfChunk = kChunk / kTileRows;
-// A list has as many buckets as a chunk has rows, by the lower bits of the code; members tell the
-// others.
-constexpr int kListBits = 9, kBuckets = 1 << kListBits;
-static_assert(kBuckets == kChunk && kChunk == 2 * kThreads);
-constexpr int kMaxCount = 127;  // the numbers that both 16-bit types have beside 128
+constexpr int kFixedRows = 128, kTileRows = 64;
+constexpr int kMaxCount = 255;  // counts that bfloat16 holds
+constexpr int kHashesOfWord = 32;
 
 struct Pass {
   CollisionSums sums;
   Tiles tiles;  // of kFixedRows fixed rows
   int64_t first_sequence;
-  int64_t chunks, fixed_parts, moving_parts;  // of a sequence: kChunk moving rows, kTileRows rows
-  uint32_t* buckets;  // [chunks][heads][M][kBuckets]: first member, from bit 16 on their number
-  uint16_t* members;  // [chunks][heads][M][kChunk]: place (below), from bit 9 on upper code bits
+  int64_t fixed_parts, moving_parts;     // of a sequence: kTileRows rows
   bool *fixed_spoiled, *moving_spoiled;  // [parts][heads], see find_spoiled
-  ConstArray own_rows, own_scale;        // of the fixed side, as they came
+  // Planes of a block of kFixedRows fixed rows and of a tile of kTileRows moving rows follow each
+  // other: [sequences][heads][blocks][words][T][rows / pack].
+  uint32_t *fixed_planes, *moving_planes;
+  int64_t fixed_blocks, moving_tiles;  // of a sequence
+  int words, pack;                     // of a row and bit of its code; moving rows in a word
+  int block_words, tile_words;         // planes of one of them
+  int row_tiles;                       // of a warp
+  ConstArray own_rows, own_scale;      // of the fixed side, as they came
 
-  // Which chunk or part it is among those of the sequences of this pass.
-  __device__ int64_t number(int64_t sequence, int64_t per_sequence, int64_t place) const {
-    return (sequence - first_sequence) * per_sequence + place;
+  // Which part it is among those of the sequences of this pass.
+  __device__ int64_t number(int64_t sequence, int64_t parts, int64_t part) const {
+    return (sequence - first_sequence) * parts + part;
   }
   __device__ bool is_left_out(const PairSide::Sequence& fixed,
                               const PairSide::Sequence& moving) const {
@@ -48,73 +52,92 @@ struct Pass {
     const int64_t fixed = sums.fixed_codes.heads, moving = sums.moving_codes.heads;
     return moving < fixed ? 1 : moving / fixed;
   }
+  __device__ uint32_t* planes_of_block(int64_t sequence, int64_t head, int64_t block) const {
+    const int64_t number = (sequence - first_sequence) * sums.fixed_codes.heads + head;
+    return fixed_planes + (number * fixed_blocks + block) * block_words;
+  }
+  __device__ uint32_t* planes_of_tile(int64_t sequence, int64_t head, int64_t tile) const {
+    const int64_t number = (sequence - first_sequence) * sums.moving_codes.heads + head;
+    return moving_planes + (number * moving_tiles + tile) * tile_words;
+  }
 };
 
-// The byte of a chunk's column in a row of counts: a lane's columns of 64 follow each other, as
-// fragments want them (mma.h): word jj of lane t has columns 16 jj + {2t, 2t + 1, 2t + 8, 2t + 9}.
-__device__ inline uint32_t place_of(uint32_t column) {
-  return (column & ~63u) | column / 2 % 4 * 16 | column / 16 % 4 * 4 | column / 8 % 2 * 2 |
-         column % 2;
+// Which row stands at a place: the rows of one thread follow each other. They are lane / 4 + 8 k of
+// its warp's, and of 16 moving rows 2 (lane % 4) + {0, 1, 8, 9}.
+__device__ inline int64_t fixed_row_at(int64_t place, int row_tiles) {
+  const int64_t rows = 2 * row_tiles;  // of a thread
+  return place / (8 * rows) * (8 * rows) + place / rows % 8 + place % rows * 8;
 }
-__device__ inline uint32_t column_of_word(uint32_t word) {
-  return word / 16 * 64 + word % 4 * 16 + word / 4 % 4 * 2;
-}
-// Rows permute their chunks of 16 bytes against bank conflicts, of fragments and of one column.
-__device__ inline uint32_t count_offset(uint32_t row, uint32_t place) {
-  const uint32_t turn = row % 8 * 4 | row / 8 % 4;
-  return row * kChunk + (place ^ turn * 16);
+__device__ inline int64_t moving_row_at(int64_t place) {
+  return place / 16 * 16 + place / 4 % 4 * 2 + place / 2 % 2 * 8 + place % 2;
 }
 
-// A block a chunk of one head under one hash.
-__global__ void __launch_bounds__(kThreads) list_by_code(Pass a) {
-  __shared__ uint32_t counts[kBuckets], in_warp[kWarps];
-  __shared__ uint32_t members[kChunk / 2];
-  const ConstArray& codes = a.sums.moving_codes;
-  const int64_t hash = blockIdx.x % codes.rows, head = blockIdx.x / codes.rows % codes.heads;
-  const int64_t item = blockIdx.x / codes.rows / codes.heads, chunk = item % a.chunks;
-  const int64_t b = a.first_sequence + item / a.chunks;
-  const auto moving = a.sums.moving[b];
-  const int64_t first = chunk * kChunk;
-  if (first >= moving.count || a.is_left_out(a.sums.fixed[b], moving)) return;
-  const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp, warp = tid / kWarp;
-  counts[tid] = counts[tid + kThreads] = 0;
-  __syncthreads();
-  uint32_t code[2], rank[2];
-  bool there[2];
+// Of eight words, bit b of byte i of word j becomes bit j of byte i of word b.
+__device__ inline void transpose_bits(uint32_t (&x)[8]) {
+  constexpr uint32_t kMasks[3] = {0x55555555, 0x33333333, 0x0f0f0f0f};
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const int64_t r = first + tid + k * kThreads;
-    there[k] = r < moving.count;
-    if (!there[k]) continue;
-    code[k] = RowCodes(codes, moving.batch, head, hash, moving[r])[0];
-    rank[k] = atomicAdd(&counts[code[k] % kBuckets], 1);
-  }
-  __syncthreads();
-  const uint32_t size0 = counts[2 * tid], size1 = counts[2 * tid + 1];
-  uint32_t sum = size0 + size1;
-  for (int step = 1; step < kWarp; step *= 2) {
-    const uint32_t below = __shfl_up_sync(kFullWarp, sum, step);
-    if (lane >= step) sum += below;
-  }
-  if (lane == kWarp - 1) in_warp[warp] = sum;
-  __syncthreads();
-  uint32_t begin = sum - size0 - size1;
-  for (int w = 0; w < warp; ++w) begin += in_warp[w];
-  counts[2 * tid] = begin;
-  counts[2 * tid + 1] = begin + size0;
-  uint32_t* buckets = a.buckets + int64_t{blockIdx.x} * kBuckets;
-  reinterpret_cast<uint2*>(buckets)[tid] = {begin | size0 << 16, (begin + size0) | size1 << 16};
-  __syncthreads();
+  for (int k = 0; k < 3; ++k) {
+    const int step = 1 << k;
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    if (!there[k]) continue;
-    const uint32_t slot = counts[code[k] % kBuckets] + rank[k];
-    reinterpret_cast<uint16_t*>(members)[slot] = static_cast<uint16_t>(
-        place_of(static_cast<uint32_t>(tid + k * kThreads)) | code[k] >> kListBits << 9);
+    for (int j = 0; j < 8; ++j) {
+      if (j & step) continue;
+      const uint32_t swapped = (x[j] >> step ^ x[j + step]) & kMasks[k];
+      x[j + step] ^= swapped;
+      x[j] ^= swapped << step;
+    }
   }
-  __syncthreads();
-  reinterpret_cast<uint32_t*>(a.members + int64_t{blockIdx.x} * kChunk)[tid] = members[tid];
 }
+
+// A thread a place, a block kFixedRows places of one head.
+__global__ void __launch_bounds__(kFixedRows) cut_into_planes(Pass a, bool of_moving) {
+  const PairSide& side = of_moving ? a.sums.moving : a.sums.fixed;
+  const ConstArray& codes = of_moving ? a.sums.moving_codes : a.sums.fixed_codes;
+  const int64_t places = of_moving ? a.moving_tiles * kTileRows : a.fixed_blocks * kFixedRows;
+  const int64_t blocks = ceil_div(places, kFixedRows);
+  const int64_t head = blockIdx.x % codes.heads, block = blockIdx.x / codes.heads % blocks;
+  const int64_t b = a.first_sequence + blockIdx.x / codes.heads / blocks;
+  const auto sequence = side[b];
+  const int64_t place = block * kFixedRows + threadIdx.x;
+  if (place >= places || a.is_left_out(a.sums.fixed[b], a.sums.moving[b])) return;
+  const int64_t r = of_moving ? moving_row_at(place) : fixed_row_at(place, a.row_tiles);
+  const bool exists = r < sequence.count;
+  const RowCodes own(codes, sequence.batch, head, 0, exists ? sequence[r] : 0);
+  const int hashes = static_cast<int>(codes.rows), bits = static_cast<int>(a.sums.code_bits);
+  const int stride = of_moving ? kTileRows / a.pack : kFixedRows;
+  uint32_t* planes = of_moving
+                         ? a.planes_of_tile(b, head, place / kTileRows) + place % kTileRows / a.pack
+                         : a.planes_of_block(b, head, block) + threadIdx.x;
+#pragma unroll 1
+  for (int first = 0; first < hashes; first += kHashesOfWord) {
+    uint32_t low[8] = {}, high[8] = {};
+#pragma unroll
+    for (int hash = 0; hash < kHashesOfWord; ++hash) {
+      const uint32_t code = exists && first + hash < hashes ? own[first + hash] : 0;
+      low[hash % 8] |= (code & 0xff) << hash / 8 * 8;
+      high[hash % 8] |= code >> 8 << hash / 8 * 8;
+    }
+    transpose_bits(low);
+    if (bits > 8) transpose_bits(high);
+#pragma unroll
+    for (int bit = 0; bit < 16; ++bit) {
+      if (bit >= bits) break;
+      uint32_t word = bit < 8 ? low[bit % 8] : high[bit % 8];
+      const int size = kHashesOfWord / a.pack;
+      if (of_moving) {
+        word <<= threadIdx.x % a.pack * size;
+        for (int step = 1; step < a.pack; step *= 2) {
+          word |= __shfl_xor_sync(kFullWarp, word, step);
+        }
+      } else {
+        for (int step = size; step < kHashesOfWord; step *= 2) word |= word << step;
+      }
+      if (!of_moving || place % a.pack == 0) planes[bit * stride] = word;
+    }
+    planes += bits * stride;
+  }
+}
+
+constexpr int kThreads = 256;  // where they are as good as any other number
 
 // A block a part of one head: whether among its values, or, of the moving side where rows are
 // summed, its rows and their scales, there is a NaN or an infinity, or so large a number that
@@ -157,103 +180,96 @@ __global__ void __launch_bounds__(kThreads) find_spoiled(Pass a, bool of_moving)
   if (threadIdx.x == 0) flags[blockIdx.x] = spoiled;
 }
 
-// Two neighbouring counts of a word as a pair of T: exact below 128.
-template <class T>
-__device__ inline uint32_t pair_of_counts(uint32_t word, bool upper) {
-  // 128 + x in bfloat16 and 1024 + x in half have x as their lower bits.
-  constexpr bool kHalf = std::is_same_v<T, Float16>;
-  const uint32_t pair = __byte_perm(word, kHalf ? 0x64006400 : 0x43004300, upper ? 0x7352 : 0x7150);
-  if constexpr (kHalf) {
-    const __half2 base = __float2half2_rn(1024);
-    const __half2 x = __hsub2(*reinterpret_cast<const __half2*>(&pair), base);
-    return *reinterpret_cast<const uint32_t*>(&x);
-  } else {
-    const __nv_bfloat162 base = __float2bfloat162_rn(128);
-    const __nv_bfloat162 x = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&pair), base);
-    return *reinterpret_cast<const uint32_t*>(&x);
-  }
-}
-// A byte of a word, as a number.
-__device__ inline float count_of(uint32_t word, int byte) {
-  return __uint_as_float(__byte_perm(word, 0x4b000000, 0x7440 | byte)) - 8388608.0f;
-}
-
-// Adds to the counts what a warp's 32 rows have in common with all of a chunk under 8 hashes, of
-// which lane r has the codes of row r, two in a word.
-struct Comparison {
-  const ConstArray* codes;
-  const PairSide::Sequence* moving;
-  int64_t head, first_row;  // of the moving side; first_row: of the chunk
-  int first_hash, hashes;   // hashes first_hash, first_hash + 2, ... below `hashes`
+// Planes in shared memory, from this thread's first row of either side on.
+struct Planes {
+  const uint32_t *own, *other;
+  int words, bits;
+  uint32_t unused;  // the bits of the last word that stand for no hash
 };
-constexpr int kHashesAtOnce = 8;
-__device__ void compare_all(const Comparison& c, const uint32_t (&mine)[kHashesAtOnce / 2],
-                            uint32_t first_row, unsigned char* counts) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll 1
-  for (uint32_t word = lane; word < kChunk / 4; word += kWarp) {
-    const uint32_t column = column_of_word(word);
-    uint32_t theirs[4][kHashesAtOnce / 2], counted = 0;
-    int hashes = 0;
+
+// Whole numbers as floats, as long as they are small: 2^23 + x has x as its lower bits.
+constexpr uint32_t kZero = 0x4b000000;
+constexpr float kZeroAsFloat = 8388608.0f;
+
+// kZero + under how many hashes this thread's rows have not the code of four moving ones.
+template <int kPack, int kRows>
+__device__ inline void count_different(const Planes& planes, uint32_t (&different)[kRows][4]) {
+  constexpr int kWords = 4 / kPack, kSize = kHashesOfWord / kPack;
+  const uint32_t *own = planes.own, *other = planes.other;
+  const auto add_word = [&](bool is_first, uint32_t unused) {
+    uint32_t differ[kRows][kWords];
+    const auto add_bit = [&](bool is_first_bit) {
+      const auto mine = Vec<uint32_t, kRows>::load(own);
+      const auto theirs = Vec<uint32_t, kWords>::load(other);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int64_t r = c.first_row + column + k / 2 * 8 + k % 2;
-      const bool there = r < c.moving->count;
-      counted |= there ? 0xffu << 8 * k : 0u;
-      const RowCodes codes(*c.codes, c.moving->batch, c.head, 0, (*c.moving)[there ? r : 0]);
-#pragma unroll
-      for (int h = 0; h < kHashesAtOnce; ++h) {
-        const int hash = c.first_hash + 2 * h;
-        const uint32_t code = hash < c.hashes ? codes[hash] : 0;
-        theirs[k][h / 2] = h % 2 == 0 ? code : theirs[k][h / 2] | code << 16;
+      for (int i = 0; i < kRows * kWords; ++i) {
+        uint32_t& x = differ[i / kWords][i % kWords];
+        x = (is_first_bit ? unused : x) | (mine.at[i / kWords] ^ theirs.at[i % kWords]);
       }
+      own += kFixedRows;
+      other += kTileRows / kPack;
+    };
+    add_bit(true);
+    int bit = 1;
+    if (planes.bits >= 8) {
+#pragma unroll
+      for (; bit < 8; ++bit) add_bit(false);
     }
-#pragma unroll
-    for (int h = 0; h < kHashesAtOnce; ++h) hashes += c.first_hash + 2 * h < c.hashes;
 #pragma unroll 1
-    for (int r = 0; r < kWarp; ++r) {
-      uint32_t different[4] = {};
+    for (; bit < planes.bits; ++bit) add_bit(false);
 #pragma unroll
-      for (int h = 0; h < kHashesAtOnce / 2; ++h) {
-        const uint32_t own = __shfl_sync(kFullWarp, mine[h], r);
-#pragma unroll
-        for (int k = 0; k < 4; ++k) different[k] += __vminu2(own ^ theirs[k][h], 0x00010001);
-      }
-      uint32_t sum = 0;
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        // Hashes that there are not are equal on both sides.
-        const uint32_t equal = hashes - (different[k] & 0xffff) - (different[k] >> 16);
-        sum |= equal << 8 * k;
-      }
-      sum &= counted;
-      const uint32_t at = count_offset(first_row + r, 4 * word);
-      if (sum != 0) atomicAdd(reinterpret_cast<uint32_t*>(counts + at), sum);
+    for (int i = 0; i < 4 * kRows; ++i) {
+      constexpr uint32_t kOne = ~0u >> (kHashesOfWord - kSize);
+      const uint32_t part = differ[i / 4][i % 4 / kPack] >> i % kPack * kSize & kOne;
+      different[i / 4][i % 4] = (is_first ? kZero : different[i / 4][i % 4]) + __popc(part);
+    }
+  };
+  add_word(true, planes.words == 1 ? planes.unused : 0);
+  if constexpr (kPack == 1) {
+#pragma unroll 1
+    for (int word = 2; word <= planes.words; ++word) {
+      add_word(false, word == planes.words ? planes.unused : 0);
     }
   }
 }
 
-// More visits of a row under kHashesAtOnce hashes, and comparing with all of the chunk is less.
-constexpr uint32_t kMostVisits = 384;
-
-template <int kWidth, Sum kSum>
+// Of a block: both stages' tiles, then the planes of both, their scales, the planes of the fixed
+// rows.
+template <class T, int kWidth, Sum kSum>
 struct Memory {
-  static constexpr int kCounts = kFixedRows * kChunk;
+  using Engine = MmaEngine<T, kWidth, Sum::kValues>;
+  // Of a multiprocessor of Hopper: as many as leave the registers that are needed.
+  static constexpr int kBlocks = kWidth > 64 ? 1 : 6 - kWidth / 32 - (kSum == Sum::kRows);
   static constexpr int kTileBytes = kTileRows * kWidth * 2;
   static constexpr int kStageBytes = kTileBytes * (kSum == Sum::kRows ? 2 : 1);
-  static constexpr int kScales = kCounts + 2 * kStageBytes;
-  static constexpr int kBytes = kScales + (kSum == Sum::kRows ? 2 * kTileRows * 4 : 0);
+  static constexpr int kPlanes = 2 * kStageBytes;
+  static constexpr int kScaleBytes = kSum == Sum::kRows ? kTileRows * 4 : 0;
+
+  static __host__ __device__ int planes(const Pass& a, int stage) {
+    return kPlanes + stage * 4 * a.tile_words;
+  }
+  static __host__ __device__ int scales(const Pass& a, int stage) {
+    return planes(a, 2) + stage * kScaleBytes;
+  }
+  static __host__ __device__ int own(const Pass& a) { return scales(a, 2); }
+  static __host__ int64_t bytes(const Pass& a) {
+    const int64_t passing = kSum == Sum::kRows ? kFixedRows * kWidth * 2 : 0;  // the fixed values
+    return std::max(passing, int64_t{own(a)} + 4 * a.block_words);
+  }
 };
 
 template <class T, int kWidth, Sum kSum>
-__global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 2 : 1) add_collisions(Pass a) {
-  using Engine = MmaEngine<T, kWidth, Sum::kRows>;
-  static_assert(Engine::kRowTiles == 1 && Engine::kFixedRows == kFixedRows &&
-                Engine::kMovingRows == kTileRows && Engine::kThreads == kThreads);
+__global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
+                                  Memory<T, kWidth, kSum>::kBlocks) add_collisions(Pass a) {
+  using Memory = cuda::Memory<T, kWidth, kSum>;
+  using Engine = typename Memory::Engine;
   using Tile = SharedTile<kWidth>;
-  using Memory = cuda::Memory<kWidth, kSum>;
-  constexpr int kSteps = kWidth / 16;
+  static_assert(Engine::kFixedRows == kFixedRows && Engine::kMovingRows == kTileRows);
+  constexpr int kThreads = Engine::kThreads, kRowTiles = Engine::kRowTiles;
+  constexpr int kSteps = kWidth / 16, kOwnRows = 2 * kRowTiles;  // of a thread
   constexpr bool kRows = kSum == Sum::kRows;
+  // Half has the range of what is summed, not of what that is a share of.
+  constexpr bool kFactorFirst = kRows && std::is_same_v<T, Float16>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const uint32_t shared = shared_address(memory);
   const PairSide &fixed_side = a.sums.fixed, &moving_side = a.sums.moving;
@@ -264,200 +280,137 @@ __global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 2 : 1) add_collisions
   const int64_t first = tile * kFixedRows;
   if (first >= fixed.count || a.is_left_out(fixed, moving)) return;
   const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp;
-  const uint32_t warp_row = tid / kWarp * 16;  // of this warp, as a factor
+  const int warp_row = tid / kWarp * 16 * kRowTiles;
 
-  FixedFragments<1, kRows ? kSteps : 1> values;
+  FixedFragments<kRowTiles, kRows ? kSteps : 1> values;
   bool fixed_spoiled = false;
   if constexpr (kRows) {
     copy_tile<T, kFixedRows, kThreads>(fixed_side.values, fixed, head, first, Tile{shared});
     wait_for_copies();
     __syncthreads();
     load_fixed(Tile{shared}, values);
-    const bool* flags = a.fixed_spoiled + head;
-    const int64_t part = a.number(b, a.fixed_parts, first / kTileRows),
-                  heads = fixed_side.values.heads;
-    fixed_spoiled =
-        flags[part * heads] || (first + kTileRows < fixed.count && flags[(part + 1) * heads]);
+    __syncthreads();
+    const int64_t heads = fixed_side.values.heads;
+    const bool* flags =
+        a.fixed_spoiled + a.number(b, a.fixed_parts, first / kTileRows) * heads + head;
+    fixed_spoiled = flags[0] || (first + kTileRows < fixed.count && flags[heads]);
   }
+  const auto copy_words = [&](uint32_t to, const uint32_t* from, int words) {
+    for (int i = 4 * tid; i < words; i += 4 * kThreads) copy_async<16>(to + 4 * i, from + i, true);
+  };
+  copy_words(shared + Memory::own(a), a.planes_of_block(b, head, tile), a.block_words);
 
   // The next tile of the moving side to copy: head by head, in the order of real rows.
   const int64_t end_head = a.first_head(head) + (moving.count == 0 ? 0 : a.heads());
-  int64_t next_head = a.first_head(head), next_row = 0;
+  int64_t next_head = a.first_head(head), next_tile = 0;
+  const int64_t tiles = ceil_div(moving.count, int64_t{kTileRows});
   const auto copy_next = [&](int stage) {
     if (next_head == end_head) return;
-    const Tile to{shared + Memory::kCounts + stage * Memory::kStageBytes};
-    copy_tile<T, kTileRows, kThreads>(moving_side.values, moving, next_head, next_row, to);
+    const int64_t row = next_tile * kTileRows;
+    const Tile to{shared + stage * Memory::kStageBytes};
+    copy_tile<T, kTileRows, kThreads>(moving_side.values, moving, next_head, row, to);
+    copy_words(shared + Memory::planes(a, stage), a.planes_of_tile(b, next_head, next_tile),
+               a.tile_words);
     if constexpr (kRows) {
-      copy_tile<T, kTileRows, kThreads>(moving_side.rows, moving, next_head, next_row,
+      copy_tile<T, kTileRows, kThreads>(moving_side.rows, moving, next_head, row,
                                         Tile{to.base + Memory::kTileBytes});
       if (moving_side.scale.data && tid < kTileRows) {
-        const bool there = next_row + tid < moving.count;
+        const bool there = row + tid < moving.count;
         const float* scale = moving_side.scale.row<float>(moving.batch, next_head, 0);
-        copy_async<4>(shared + Memory::kScales + 4 * (stage * kTileRows + tid),
-                      there ? scale + moving[next_row + tid] : scale, there);
+        copy_async<4>(shared + Memory::scales(a, stage) + 4 * tid,
+                      there ? scale + moving[row + tid] : scale, there);
       }
     }
-    next_row += kTileRows;
-    if (next_row >= moving.count) {
-      next_row = 0;
+    if (++next_tile == tiles) {
+      next_tile = 0;
       ++next_head;
     }
   };
 
-  // A thread counts for one row, under every second hash.
-  const int counted_row = tid % kFixedRows;
-  const bool is_there = first + counted_row < fixed.count;
-  const RowCodes own_codes(a.sums.fixed_codes, fixed.batch, head, 0,
-                           is_there ? fixed[first + counted_row] : 0);
   const int hashes = static_cast<int>(a.sums.fixed_codes.rows);
-  const auto count_chunk = [&](int64_t other, int64_t chunk) {
-#pragma unroll
-    for (int i = tid * 16; i < Memory::kCounts; i += kThreads * 16) {
-      *reinterpret_cast<uint4*>(memory + i) = uint4{};
-    }
-    __syncthreads();
-    const int64_t list =
-        (a.number(b, a.chunks, chunk) * a.sums.moving_codes.heads + other) * hashes;
-    const uint32_t* buckets = a.buckets + list * kBuckets;
-    const uint16_t* members = a.members + list * kChunk;
-#pragma unroll 1
-    for (int from = tid / kFixedRows; from < hashes; from += 2 * kHashesAtOnce) {
-      uint32_t code[kHashesAtOnce], bucket[kHashesAtOnce], visits = 0;
-#pragma unroll
-      for (int k = 0; k < kHashesAtOnce; ++k) {
-        const int hash = from + 2 * k;
-        code[k] = is_there && hash < hashes ? own_codes[hash] : 0;
-      }
-#pragma unroll
-      for (int k = 0; k < kHashesAtOnce; ++k) {
-        const int hash = from + 2 * k;
-        bucket[k] = is_there && hash < hashes ? buckets[hash * kBuckets + code[k] % kBuckets] : 0;
-        visits += bucket[k] >> 16;
-      }
-      if (__reduce_max_sync(kFullWarp, visits) > kMostVisits) {
-        uint32_t pairs[kHashesAtOnce / 2];
-#pragma unroll
-        for (int k = 0; k < kHashesAtOnce / 2; ++k) {
-          pairs[k] = code[2 * k] | code[2 * k + 1] << 16;
-        }
-        compare_all({&a.sums.moving_codes, &moving, other, chunk * kChunk, from, hashes}, pairs,
-                    static_cast<uint32_t>(counted_row - lane), memory);
-        continue;
-      }
-      // Under all of them at once: a load waits for its list alone.
-      uint32_t most = 0;
-#pragma unroll
-      for (int k = 0; k < kHashesAtOnce; ++k) most = max(most, bucket[k] >> 16);
-#pragma unroll 1
-      for (uint32_t i = 0; i < most; ++i) {
-        uint32_t member[kHashesAtOnce];
-#pragma unroll
-        for (int k = 0; k < kHashesAtOnce; ++k) {
-          if (i < bucket[k] >> 16) {
-            member[k] = members[(from + 2 * k) * kChunk + (bucket[k] & 0xffff) + i];
-          }
-        }
-#pragma unroll
-        for (int k = 0; k < kHashesAtOnce; ++k) {
-          if (i < bucket[k] >> 16 && member[k] >> 9 == code[k] >> kListBits) {
-            const uint32_t at = count_offset(counted_row, member[k] % kChunk);
-            atomicAdd(reinterpret_cast<uint32_t*>(memory + (at & ~3u)), 1u << at % 4 * 8);
-          }
-        }
-      }
-    }
-    __syncthreads();
-  };
+  const int size = kHashesOfWord / a.pack;
+  Planes planes{.own = reinterpret_cast<const uint32_t*>(memory + Memory::own(a)) + warp_row +
+                       lane / 4 * kOwnRows,
+                .other = nullptr,
+                .words = a.words,
+                .bits = static_cast<int>(a.sums.code_bits),
+                .unused = 0};
+  for (int i = hashes - (a.words - 1) * kHashesOfWord; i < size; ++i) {
+    for (int k = 0; k < a.pack; ++k) planes.unused |= 1u << (k * size + i);
+  }
+  const float all = kZeroAsFloat + static_cast<float>(a.words * size);
+  const auto count_of = [&](uint32_t different) { return all - __uint_as_float(different); };
 
-  // Half has the range of what is summed, not of what that is a share of.
-  constexpr bool kFactorFirst = kRows && std::is_same_v<T, Float16>;
+  const int places = 16 / a.pack;  // of 16 moving rows, in words
   const float factor = a.sums.factor;
   typename Engine::Sums sums = {};
-  const uint32_t row0 = warp_row + lane / 4, row1 = row0 + 8;
-  // Row j of a tile times the weights of this lane's two rows, where they meet it.
-  const auto add_row = [&](Tile tile, uint32_t j, float weight0, bool meets0, float weight1,
-                           bool meets1) {
-#pragma unroll
-    for (int n = 0; n < 2 * kSteps; ++n) {
-      const uint32_t at = tile.base - shared + Tile::offset(j, n) + lane % 4 * 4;
-      const T* pair = reinterpret_cast<const T*>(memory + at);
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        if (meets0) sums[0][n][k] += weight0 * widen(pair[k]);
-        if (meets1) sums[0][n][2 + k] += weight1 * widen(pair[k]);
-      }
-    }
-  };
-  const int64_t tiles = ceil_div(moving.count, int64_t{kTileRows});
   int stage = 0;
-  __syncthreads();  // the fixed side has passed through
   copy_next(0);
   for (int64_t other = a.first_head(head); other < end_head; ++other) {
     for (int64_t t = 0; t < tiles; ++t, stage = 1 - stage) {
       wait_for_copies();
       __syncthreads();
       copy_next(1 - stage);
-      if (t % kTilesOfChunk == 0) count_chunk(other, t / kTilesOfChunk);
-      const Tile moving_values{shared + Memory::kCounts + stage * Memory::kStageBytes};
-      const Tile moving_rows{moving_values.base + Memory::kTileBytes};
-      const uint32_t place = t % kTilesOfChunk * 64 + lane % 4 * 16;
-      const uint4 words0 = *reinterpret_cast<const uint4*>(memory + count_offset(row0, place));
-      const uint4 words1 = *reinterpret_cast<const uint4*>(memory + count_offset(row1, place));
-      const uint32_t counts0[4] = {words0.x, words0.y, words0.z, words0.w};
-      const uint32_t counts1[4] = {words1.x, words1.y, words1.z, words1.w};
+      const Tile moving_values{shared + stage * Memory::kStageBytes};
+      const Tile summed{moving_values.base + (kRows ? Memory::kTileBytes : 0)};
       const bool spoiled =
           fixed_spoiled ||
           a.moving_spoiled[a.number(b, a.moving_parts, t) * moving_side.values.heads + other];
-      if constexpr (kRows) {
-        const float* scales = reinterpret_cast<const float*>(memory + Memory::kScales) +
-                              stage * kTileRows + lane % 4 * 2;
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          typename Engine::Products g;
-          Engine::multiply(values, moving_values, 16 * j, g);
-          const auto count = [&](int i) {
-            return count_of(i % 4 < 2 ? counts0[j] : counts1[j], i / 4 * 2 + i % 2);
-          };
-#pragma unroll
-          for (int i = 0; i < 8; ++i)
-            g[i / 4][i % 4] *= kFactorFirst ? factor * count(i) : count(i);
-          if (moving_side.scale.data) scale_columns<1>(g, scales + 16 * j);
-          if (!spoiled) {
-            Engine::add_products(g, moving_rows, 16 * j, sums);
-            continue;
-          }
-          // What is not finite stays in the rows that it meets.
-#pragma unroll
-          for (int c = 0; c < 16; ++c) {
-            const int holder = (lane & ~3) | c / 2 % 4, i = c / 8 * 4 + c % 2;
-            const float weight0 = __shfl_sync(kFullWarp, g[c / 8][c % 2], holder);
-            const float weight1 = __shfl_sync(kFullWarp, g[c / 8][2 + c % 2], holder);
-            const bool meets0 = __shfl_sync(kFullWarp, count(i), holder) > 0;
-            const bool meets1 = __shfl_sync(kFullWarp, count(i + 2), holder) > 0;
-            add_row(moving_rows, 16 * j + c, weight0, meets0, weight1, meets1);
-          }
-        }
-      } else if (!spoiled) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const uint32_t counts[4] = {
-              pair_of_counts<T>(counts0[j], false), pair_of_counts<T>(counts1[j], false),
-              pair_of_counts<T>(counts0[j], true), pair_of_counts<T>(counts1[j], true)};
-#pragma unroll
-          for (int n = 0; n < 2 * kSteps; n += 2) {
-            uint32_t rows[4];
-            moving_values.load_rows(moving_values.rows_lane(), 16 * j, n / 2, rows);
-            mma<T>(sums[0][n], counts, rows[0], rows[1]);
-            mma<T>(sums[0][n + 1], counts, rows[2], rows[3]);
-          }
-        }
-      } else {
+      planes.other = reinterpret_cast<const uint32_t*>(memory + Memory::planes(a, stage)) +
+                     lane % 4 * (places / 4);
 #pragma unroll 1
-        for (uint32_t j = 0; j < kTileRows; ++j) {
-          const uint32_t at = place_of(t % kTilesOfChunk * 64 + j);
-          const float count0 = memory[count_offset(row0, at)];
-          const float count1 = memory[count_offset(row1, at)];
-          add_row(moving_values, j, count0, count0 > 0, count1, count1 > 0);
+      for (int j = 0; j < kTileRows; j += 16, planes.other += places) {
+        uint32_t different[kOwnRows][4];  // of rows lane / 4 + 8 r
+        if (a.pack == 1) count_different<1>(planes, different);
+        if (a.pack == 2) count_different<2>(planes, different);
+        if (a.pack == 4) count_different<4>(planes, different);
+        typename Engine::Products x;
+        if constexpr (kRows) Engine::multiply(values, moving_values, j, x);
+#pragma unroll
+        for (int i = 0; i < 4 * kOwnRows; ++i) {
+          const int r = i / 4, c = i % 4;
+          float& weight = x[r / 2 * 2 + c / 2][r % 2 * 2 + c % 2];
+          const float count = count_of(different[r][c]);
+          if constexpr (kRows) {
+            weight *= kFactorFirst ? factor * count : count;
+          } else {
+            weight = count;
+          }
+        }
+        if (kRows && moving_side.scale.data) {
+          scale_columns<kRowTiles>(x, reinterpret_cast<const float*>(memory) +
+                                          Memory::scales(a, stage) / 4 + j + lane % 4 * 2);
+        }
+        if (!spoiled) {
+          Engine::add_products(x, summed, j, sums);
+          continue;
+        }
+        // What is not finite stays in the rows that it meets.
+        const int rows = static_cast<int>(min(int64_t{16}, moving.count - t * kTileRows - j));
+#pragma unroll 1
+        for (int row = 0; row < rows; ++row) {
+          const int c = row / 8 * 2 + row % 2, holder = (lane & ~3) | row / 2 % 4;
+          const T* from = reinterpret_cast<const T*>(memory + summed.base - shared);
+#pragma unroll
+          for (int r = 0; r < kOwnRows; ++r) {
+            float weight = 0;
+            bool meets = false;
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+              if (k != c) continue;
+              weight = x[r / 2 * 2 + k / 2][r % 2 * 2 + k % 2];
+              meets = count_of(different[r][k]) > 0;
+            }
+            weight = __shfl_sync(kFullWarp, weight, holder);
+            meets = __shfl_sync(kFullWarp, meets, holder);
+            if (!meets) continue;
+#pragma unroll
+            for (int n = 0; n < 2 * kSteps; ++n) {
+              const T* pair = from + Tile::offset(j + row, n) / 2 + lane % 4 * 2;
+              sums[r / 2][n][r % 2 * 2] += weight * widen(pair[0]);
+              sums[r / 2][n][r % 2 * 2 + 1] += weight * widen(pair[1]);
+            }
+          }
         }
       }
     }
@@ -466,10 +419,10 @@ __global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 2 : 1) add_collisions
   const float rest = kFactorFirst ? 1.0f : factor;
   if (kRows && a.sums.of_rows) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t r = first + warp_row + 8 * half + lane / 4;
-      const bool exists = r < fixed.count;
-      const int64_t row = exists ? fixed[r] : 0;
+    for (int r = 0; r < kOwnRows; ++r) {
+      const int64_t i = first + warp_row + 8 * r + lane / 4;
+      const bool exists = i < fixed.count;
+      const int64_t row = exists ? fixed[i] : 0;
       const int64_t from = fixed.batch * a.own_rows.batch_stride + head * a.own_rows.head_stride +
                            row * a.own_rows.row_stride + lane % 4 * 2;
       float grad[2 * kSteps][2], own[2 * kSteps][2];
@@ -479,7 +432,7 @@ __global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 2 : 1) add_collisions
         for (int k = 0; k < 2; ++k) {
           const bool in_row = exists && 8 * n + lane % 4 * 2 + k < a.own_rows.cols;
           own[n][k] = in_row ? widen(static_cast<const T*>(a.own_rows.data)[from + 8 * n + k]) : 0;
-          grad[n][k] = rest * sums[0][n][2 * half + k];
+          grad[n][k] = rest * sums[r / 2][n][r % 2 * 2 + k];
         }
       }
       const float scale = exists ? a.own_scale.row<float>(fixed.batch, head, 0)[row] : 0;
@@ -491,8 +444,8 @@ __global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 2 : 1) add_collisions
           });
 #pragma unroll
       for (int n = 0; n < 2 * kSteps; ++n) {
-        sums[0][n][2 * half] = grad[n][0];
-        sums[0][n][2 * half + 1] = grad[n][1];
+#pragma unroll
+        for (int k = 0; k < 2; ++k) sums[r / 2][n][r % 2 * 2 + k] = grad[n][k];
       }
     }
   }
@@ -500,17 +453,31 @@ __global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 2 : 1) add_collisions
              a.sums.out);
 }
 
-// Lists of the sequences in flight stay below this.
+// Planes of the sequences in flight stay below this.
 constexpr int64_t kBytesInFlight = int64_t{1} << 28;
 
-template <class T, int kWidth, Sum kSum>
-void run_pass(const char* op, const Pass& a, Stream& stream) {
-  launch(op, stream.handle(), a.sums.fixed_codes.heads * a.tiles.total, kThreads,
-         Memory<kWidth, kSum>::kBytes, add_collisions<T, kWidth, kSum>, a);
+Pass pass_of(const CollisionSums& sums) {
+  const int64_t hashes = sums.moving_codes.rows;
+  Pass a{.sums = sums};
+  a.words = static_cast<int>(ceil_div(hashes, int64_t{kHashesOfWord}));
+  a.pack = hashes <= 8 ? 4 : hashes <= 16 ? 2 : 1;
+  const int planes = a.words * static_cast<int>(sums.code_bits);
+  a.block_words = planes * kFixedRows;
+  a.tile_words = planes * kTileRows / a.pack;
+  return a;
+}
+
+// Calls f.template operator()<kWidth>() for the narrowest tiles.
+template <class F>
+auto with_width(int64_t width, F&& f) {
+  if (width <= 32) return f.template operator()<32>();
+  return width <= 64 ? f.template operator()<64>() : f.template operator()<128>();
 }
 
 template <class T, Sum kSum>
-void run(const char* op, Pass a, const GpuSide& fixed, const GpuSide& moving, Stream& stream) {
+void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const GpuSide& moving,
+         Stream& stream) {
+  Pass a = pass_of(of);
   CollisionSums& sums = a.sums;
   a.own_rows = sums.fixed.rows;
   a.own_scale = sums.fixed.scale;
@@ -521,41 +488,44 @@ void run(const char* op, Pass a, const GpuSide& fixed, const GpuSide& moving, St
     pack_where_needed<T>(op, sums.moving.rows, stream, &sums.moving.scale);
     width = std::max(width, sums.moving.rows.cols);
   }
+  a.row_tiles =
+      with_width(width, [&]<int kWidth>() { return Memory<T, kWidth, kSum>::Engine::kRowTiles; });
   const Tiles tiles = fixed.tiles(kFixedRows);
   const int64_t fixed_heads = sums.fixed_codes.heads, moving_heads = sums.moving_codes.heads;
-  const int64_t hashes = sums.moving_codes.rows;
   const auto pieces = [&](const GpuSide& side, int64_t rows) {
     return ceil_div(std::max<int64_t>(1, std::min(side.longest(), sums.up_to)), rows);
   };
-  a.chunks = pieces(moving, kChunk);
   a.fixed_parts = pieces(fixed, kTileRows);
-  a.moving_parts = pieces(moving, kTileRows);
-  const int64_t sequence_bytes = a.chunks * moving_heads * hashes * (4 * kBuckets + 2 * kChunk);
-  const int64_t step = std::max<int64_t>(1, kBytesInFlight / std::max<int64_t>(1, sequence_bytes));
+  a.moving_parts = a.moving_tiles = pieces(moving, kTileRows);
+  a.fixed_blocks = pieces(fixed, kFixedRows);
+  const int64_t fixed_words = fixed_heads * a.fixed_blocks * a.block_words;
+  const int64_t moving_words = moving_heads * a.moving_tiles * a.tile_words;
+  const int64_t step = std::max<int64_t>(1, kBytesInFlight / (4 * (fixed_words + moving_words)));
   for (int64_t s = 0; s < fixed.sequences(); s += step) {
     const Stream::Scope scope(stream);
     const int64_t count = std::min(step, fixed.sequences() - s);
     a.first_sequence = s;
     a.tiles = fixed.slice(tiles, s, count);
-    const int64_t lists = count * a.chunks * moving_heads * hashes;
     const int64_t moving_flags = count * a.moving_parts * moving_heads;
     const int64_t fixed_flags = count * a.fixed_parts * fixed_heads;
-    a.buckets = stream.allocate<uint32_t>(lists * kBuckets);
-    a.members = stream.allocate<uint16_t>(lists * kChunk);
+    a.fixed_planes = stream.allocate<uint32_t>(count * fixed_words);
+    a.moving_planes = stream.allocate<uint32_t>(count * moving_words);
     a.moving_spoiled = stream.allocate<bool>(moving_flags);
-    launch(op, stream.handle(), lists, kThreads, 0, list_by_code, a);
+    launch(op, stream.handle(), count * fixed_heads * a.fixed_blocks, kFixedRows, 0,
+           cut_into_planes, a, false);
+    launch(op, stream.handle(),
+           count * moving_heads * ceil_div(a.moving_tiles * kTileRows, int64_t{kFixedRows}),
+           kFixedRows, 0, cut_into_planes, a, true);
     launch(op, stream.handle(), moving_flags, kThreads, 0, find_spoiled<T, kSum>, a, true);
     if (kSum == Sum::kRows) {
       a.fixed_spoiled = stream.allocate<bool>(fixed_flags);
       launch(op, stream.handle(), fixed_flags, kThreads, 0, find_spoiled<T, kSum>, a, false);
     }
-    if (width <= 32) {
-      run_pass<T, 32, kSum>(op, a, stream);
-    } else if (width <= 64) {
-      run_pass<T, 64, kSum>(op, a, stream);
-    } else {
-      run_pass<T, 128, kSum>(op, a, stream);
-    }
+    with_width(width, [&]<int kWidth>() {
+      using Memory = cuda::Memory<T, kWidth, kSum>;
+      launch(op, stream.handle(), fixed_heads * a.tiles.total, Memory::Engine::kThreads,
+             Memory::bytes(a), add_collisions<T, kWidth, kSum>, a);
+    });
   }
 }
 
@@ -572,12 +542,13 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
+int64_t pairs_up_to(int64_t hashes) { return std::max<int64_t>(512, 64 * hashes); }
+
 bool counts_collisions(Sum sum, const ConstArray& codes, int64_t code_bits, int64_t width) {
-  if (codes.rows > kMaxCount || 4 * codes.rows > int64_t{1} << code_bits || width > 128)
-    return false;
-  const auto bytes = [&]<Sum kSum>() -> int64_t {
-    if (width <= 32) return Memory<32, kSum>::kBytes;
-    return width <= 64 ? Memory<64, kSum>::kBytes : Memory<128, kSum>::kBytes;
+  if (codes.rows > kMaxCount || width > 128) return false;
+  const Pass a = pass_of({.moving_codes = codes, .code_bits = code_bits});
+  const auto bytes = [&]<Sum kSum>() {
+    return with_width(width, [&]<int kWidth>() { return Memory<Float16, kWidth, kSum>::bytes(a); });
   };
   return max_shared_bytes() >= (sum == Sum::kRows ? bytes.template operator()<Sum::kRows>()
                                                   : bytes.template operator()<Sum::kValues>());
@@ -586,10 +557,9 @@ bool counts_collisions(Sum sum, const ConstArray& codes, int64_t code_bits, int6
 void sum_collisions(const char* op, Sum sum, const CollisionSums& a, const GpuSide& fixed,
                     const GpuSide& moving, Stream& stream) {
   const Stream::Scope scope(stream);
-  const Pass pass{.sums = a};
   const auto of_type = [&]<class T>() {
-    sum == Sum::kRows ? run<T, Sum::kRows>(op, pass, fixed, moving, stream)
-                      : run<T, Sum::kValues>(op, pass, fixed, moving, stream);
+    sum == Sum::kRows ? run<T, Sum::kRows>(op, a, fixed, moving, stream)
+                      : run<T, Sum::kValues>(op, a, fixed, moving, stream);
   };
   a.moving.values.dtype == DType::kBFloat16 ? of_type.template operator()<BFloat16>()
                                             : of_type.template operator()<Float16>();
@@ -607,12 +577,14 @@ Lengths::Lengths(const GpuSide& queries, const GpuSide& keys, int64_t up_to) {
   if (queries.rows().mask || keys.rows().mask) some_short = true;
 }
 
-const bool* mask_of_long(const char* op, const PairSide& side, const PairSide& other, int64_t up_to,
-                         Stream& stream) {
+Rows rows_of_long(const char* op, Rows rows, const PairSide& side, const PairSide& other,
+                  int64_t up_to, Stream& stream) {
   const int64_t sequences = side.side.count(side.rows.batch);
   bool* mask = stream.allocate<bool>(side.rows.batch * side.rows.rows);
   launch(op, stream.handle(), sequences, kThreads, 0, mask_long, side, other, up_to, mask);
-  return mask;
+  rows.mask = mask;
+  rows.mask_stride = side.rows.rows;
+  return rows;
 }
 
 }  // namespace yoso::cuda

@@ -5,10 +5,10 @@
 //   Sum::kRows    out_i = factor sum_j c_ij (values_i . values_j) row_j      row_j scaled to unit
 //
 // which is bucket_attention, the gradient of its values (keys fixed), and that of queries or keys.
-// Collisions are counted pair by pair in shared memory (whole numbers, in any order); the rest is
-// products of matrices on tensor cores, in the order of the real rows. The work grows with the
-// square of the length, 2 V or 2 (D + V) operations and M / 2^T counts a pair, but some hundred rows
-// are done before their buckets are sorted, summed and read.
+// Collisions are counted pair by pair; the rest is products of matrices on tensor cores, in the
+// order of the real rows. The work grows with the square of the length, 2 V or 2 (D + V) operations
+// and T + 2 of 32 bits a word of 32 hashes for every pair, whatever the codes; that of buckets, with
+// the number of hashes and with how crowded they are.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -21,14 +21,18 @@ struct CollisionSums {
   ConstArray fixed_codes, moving_codes;  // [B, H, M, N] of each side
   int64_t up_to = 0;  // sequences with more real rows on a side are left out: their rows of `out`
                       // stay as they are
+  int64_t code_bits = 0;
   float factor = 1;
   bool of_rows = false;  // kRows: gradients of the fixed rows through their scales (unit_rows.h)
   Array out;             // [B, H, N, V or D] of the fixed side
 };
 
-// Whether collisions are counted at all: few enough a pair to be worth it and to fit a byte, and
-// `width`, the most columns of rows and values, in shared memory (kRows on sm_86, sm_89 and sm_120:
-// up to 64).
+// Up to how many real rows a side pairs are less work than buckets, as measured on an H100 with
+// independent tokens, which crowd least.
+int64_t pairs_up_to(int64_t hashes);
+
+// Whether collisions are counted at all: few enough to be exact, and `width`, the most columns of
+// rows and values, fits the tensor cores' tiles and the shared memory of the GPU.
 bool counts_collisions(Sum sum, const ConstArray& codes, int64_t code_bits, int64_t width);
 
 // `fixed` and `moving`: the sides of `a`.
@@ -42,9 +46,9 @@ struct Lengths {
   Lengths(const GpuSide& queries, const GpuSide& keys, int64_t up_to);
 };
 
-// The mask of the rows of `side` that are real and in a sequence with more than `up_to` real rows
-// on a side: [B, N] on the GPU.
-const bool* mask_of_long(const char* op, const PairSide& side, const PairSide& other, int64_t up_to,
-                         Stream& stream);
+// `rows`, those of `side`, without the sequences that have up to `up_to` real rows on both sides:
+// their mask is on the GPU.
+Rows rows_of_long(const char* op, Rows rows, const PairSide& side, const PairSide& other,
+                  int64_t up_to, Stream& stream);
 
 }  // namespace yoso::cuda
