@@ -59,6 +59,20 @@ class TestOpcheck:
         args = query, key, None, None, value, out_grad, 3.0, "surrogate", *sides
         opcheck(ops.expected_attention_grad, args)
 
+    @pytest.mark.parametrize("has_branch", [True, False])
+    def test_residual_norm(self, device, ragged, has_branch):
+        x = rows(*((9, 2, 8) if ragged else (2, 5, 2, 8)), device=device).detach()
+        seed = torch.tensor([7], device=device)
+        branch = x if has_branch else None
+        bias = x.new_ones([1] * (x.dim() - 1) + [8]) if has_branch else None
+        args = x, branch, bias, seed if has_branch else None, 0.1 * has_branch, 1e-5, torch.bfloat16
+        opcheck(ops.residual_norm, args)
+        _, norm, scale = ops.residual_norm(*args)
+        branch_dtype = torch.float32 if has_branch else None
+        args = norm, scale, x, norm, seed, 0.1, torch.float32, branch_dtype, has_branch
+        opcheck(ops.residual_norm_backward, args)
+        opcheck(ops.column_sums, (x,))
+
     @pytest.mark.parametrize("mode", ["auto", "sampled", "expected"])
     @pytest.mark.parametrize("normalize_output", [True, False])
     @pytest.mark.parametrize("heads_first", [True, False])

@@ -147,6 +147,47 @@ def _(
     )
 
 
+@torch.library.register_fake("yoso::residual_norm")
+def _(
+    x: Tensor,
+    branch: _OptionalTensor,
+    bias: _OptionalTensor,
+    seed: _OptionalTensor,
+    dropout: float,
+    epsilon: float,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    sum_ = x.new_empty(0) if branch is None and bias is None else x.new_empty(x.shape)
+    return sum_, x.new_empty(x.shape, dtype=dtype), _codes(x, 1, _sum_type(x))
+
+
+@torch.library.register_fake("yoso::residual_norm_backward")
+def _(
+    norm: Tensor,
+    scale: Tensor,
+    sum_grad: _OptionalTensor,
+    norm_grad: Tensor,
+    seed: _OptionalTensor,
+    dropout: float,
+    x_dtype: torch.dtype,
+    branch_dtype: Optional[torch.dtype],
+    need_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    branch_shape = (0,) if branch_dtype is None else norm.shape
+    return (
+        norm.new_empty(norm.shape, dtype=x_dtype),
+        norm.new_empty(branch_shape, dtype=branch_dtype or x_dtype),
+        _column_sums(norm) if need_bias else norm.new_empty(0, dtype=x_dtype),
+    )
+
+
+def _column_sums(x: Tensor) -> Tensor:
+    return x.new_empty([1] * (x.dim() - 1) + [x.shape[-1]], dtype=_sum_type(x))
+
+
+torch.library.register_fake("yoso::column_sums")(_column_sums)
+
+
 @torch.library.register_fake("yoso::attention")
 def _(
     query: Tensor,

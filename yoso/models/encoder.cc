@@ -56,12 +56,13 @@ Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
   }
 }
 
-at::Tensor Encoder::apply_block(nn::EncoderBlock& block, const at::Tensor& x,
-                                const at::Tensor& mask) {
+nn::Residual Encoder::apply_block(nn::EncoderBlock& block, const nn::Residual& x,
+                                  const at::Tensor& mask) {
   if (!activation_checkpointing_ || !at::GradMode::is_enabled()) return block.forward(x, mask);
-  return nn::recompute_in_backward(
-      [&block, mask](const at::Tensor& input) { return block.forward(input, mask); }, x,
-      block.parameters());
+  return {nn::recompute_in_backward(
+              [&block, mask](const at::Tensor& input) { return block.forward(input, mask); }, x.sum,
+              block.parameters()),
+          {}};
 }
 
 at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
@@ -79,12 +80,15 @@ at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
     x = x + ngram_embedding_->forward(tokens.masked_fill(mask.logical_not(), 0));
   }
   if (config_.norm == NormPosition::kPost) x = norm_(x);
-  x = dropout_(x);
+  nn::Residual stream{dropout_(x), {}};
   for (int64_t i = 0; i < config_.layers; ++i) {
-    x = apply_block(*blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)], x, mask);
+    stream =
+        apply_block(*blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)], stream, mask);
   }
-  if (config_.norm == NormPosition::kPost) return x;
-  return nn::takes_norms_apart(x) ? nn::norm_apart(norm_, x) : norm_(x);
+  if (config_.norm == NormPosition::kPost) return stream.sum;
+  if (!nn::takes_norms_apart(stream.sum)) return norm_(stream.sum);
+  if (!stream.unit.defined()) stream = nn::with_norm(stream.sum, norm_->options.eps());
+  return nn::norm_apart(norm_, stream.unit);
 }
 
 }  // namespace yoso

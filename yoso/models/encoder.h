@@ -26,7 +26,7 @@ class Encoder : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask);
 
  private:
-  at::Tensor apply_block(nn::EncoderBlock& block, const at::Tensor& x, const at::Tensor& mask);
+  nn::Residual apply_block(nn::EncoderBlock& block, const nn::Residual& x, const at::Tensor& mask);
 
   EncoderConfig config_;
   bool activation_checkpointing_;

@@ -18,6 +18,8 @@ class DropoutImpl : public torch::nn::Module {
 
   // Any shape, floating. In training, takes a seed from the default generator of its device.
   at::Tensor forward(const at::Tensor& x);
+  // The probability with which an element is dropped now: 0 outside of training.
+  double rate() const { return is_training() ? p_ : 0; }
 
  private:
   double p_;

@@ -2,7 +2,6 @@
 #include "yoso/nn/encoder_block.h"
 
 #include "yoso/core/check.h"
-#include "yoso/nn/layer_norm.h"
 
 namespace yoso::nn {
 namespace {
@@ -69,45 +68,60 @@ at::Tensor EncoderBlock::linear(const at::Tensor& x, const at::Tensor& weight,
   return at::linear(x, weight.view_as(weight), bias.view_as(bias));
 }
 
-at::Tensor EncoderBlock::linear(const at::Tensor& x, torch::nn::LayerNorm* norm,
+at::Tensor EncoderBlock::linear(const Residual& x, torch::nn::LayerNorm* norm,
                                 const at::Tensor& weight, const at::Tensor& bias) {
-  if (norm == nullptr) return linear(x, weight, bias);
-  if (takes_norms_apart(x)) return linear_norm_apart(*norm, x, weight, bias);
-  return linear((*norm)(x), weight, bias);
+  if (norm == nullptr) return linear(x.sum, weight, bias);
+  if (x.unit.defined()) return linear_norm_apart(*norm, x.unit, weight, bias);
+  return linear((*norm)(x.sum), weight, bias);
 }
 
 // A GPU is quicker with one product, for which a CPU would copy the weights in every forward.
-std::vector<at::Tensor> EncoderBlock::project(const at::Tensor& x, torch::nn::LayerNorm* norm) {
-  if (x.is_cuda()) {
+std::vector<at::Tensor> EncoderBlock::project(const Residual& x, torch::nn::LayerNorm* norm) {
+  if (x.sum.is_cuda()) {
     return linear(x, norm, at::cat({query_->weight, key_->weight, value_->weight}),
                   at::cat({query_->bias, key_->bias, value_->bias}))
         .chunk(3, -1);
   }
-  const at::Tensor y = norm == nullptr ? x : (*norm)(x);
+  const at::Tensor y = norm == nullptr ? x.sum : (*norm)(x.sum);
   return {linear(y, query_->weight, query_->bias), linear(y, key_->weight, key_->bias),
           linear(y, value_->weight, value_->bias)};
 }
 
-at::Tensor EncoderBlock::attend(const at::Tensor& x, torch::nn::LayerNorm* norm,
+at::Tensor EncoderBlock::attend(const Residual& x, torch::nn::LayerNorm* norm,
                                 const at::Tensor& mask) {
+  const at::IntArrayRef sizes = x.sum.sizes();
   std::vector<at::Tensor> rows = project(x, norm);
-  for (at::Tensor& r : rows) r = r.view({x.size(0), x.size(1), heads_, x.size(2) / heads_});
-  const at::Tensor mixed = attention_->forward(rows[0], rows[1], rows[2], mask);
-  return dropout_(linear(mixed.reshape(x.sizes()), out_->weight, out_->bias));
+  for (at::Tensor& r : rows) r = r.view({sizes[0], sizes[1], heads_, sizes[2] / heads_});
+  return attention_->forward(rows[0], rows[1], rows[2], mask).reshape(sizes);
 }
 
-at::Tensor EncoderBlock::feed_forward(const at::Tensor& x, torch::nn::LayerNorm* norm) {
-  return dropout_(linear(at::gelu(linear(x, norm, widen_->weight, widen_->bias)), narrow_->weight,
-                         narrow_->bias));
+at::Tensor EncoderBlock::feed_forward(const Residual& x, torch::nn::LayerNorm* norm) {
+  return at::gelu(linear(x, norm, widen_->weight, widen_->bias));
+}
+
+Residual EncoderBlock::add(const Residual& x, const at::Tensor& rows,
+                           const torch::nn::Linear& layer) {
+  if (x.unit.defined()) {
+    return add_branch(x.sum, at::linear(rows, layer->weight.view_as(layer->weight)), layer->bias,
+                      dropout_->rate(), attention_norm_->options.eps());
+  }
+  return {x.sum + dropout_(linear(rows, layer->weight, layer->bias)), {}};
+}
+
+Residual EncoderBlock::forward(Residual x, const at::Tensor& mask) {
+  if (norm_ == NormPosition::kPre) {
+    if (!x.unit.defined() && takes_norms_apart(x.sum)) {
+      x = with_norm(x.sum, attention_norm_->options.eps());
+    }
+    const Residual attended = add(x, attend(x, &attention_norm_, mask), out_);
+    return add(attended, feed_forward(attended, &feed_forward_norm_), narrow_);
+  }
+  x.sum = attention_norm_(add({x.sum, {}}, attend(x, nullptr, mask), out_).sum);
+  return {feed_forward_norm_(add({x.sum, {}}, feed_forward(x, nullptr), narrow_).sum), {}};
 }
 
 at::Tensor EncoderBlock::forward(const at::Tensor& x, const at::Tensor& mask) {
-  if (norm_ == NormPosition::kPre) {
-    const at::Tensor attended = x + attend(x, &attention_norm_, mask);
-    return attended + feed_forward(attended, &feed_forward_norm_);
-  }
-  const at::Tensor attended = attention_norm_(x + attend(x, nullptr, mask));
-  return feed_forward_norm_(attended + feed_forward(attended, nullptr));
+  return forward(Residual{x, {}}, mask).sum;
 }
 
 }  // namespace yoso::nn

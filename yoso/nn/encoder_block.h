@@ -10,6 +10,7 @@
 
 #include "yoso/nn/attention.h"
 #include "yoso/nn/dropout.h"
+#include "yoso/nn/layer_norm.h"
 
 namespace yoso::nn {
 
@@ -29,15 +30,19 @@ class EncoderBlock : public torch::nn::Module {
 
   // x [B, N, hidden], mask [B, N] bool (true = real) or undefined. Returns [B, N, hidden].
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask);
+  // The same of a stream whose norms may be taken apart already.
+  Residual forward(Residual x, const at::Tensor& mask);
 
  private:
-  std::vector<at::Tensor> project(const at::Tensor& x, torch::nn::LayerNorm* norm);
-  at::Tensor attend(const at::Tensor& x, torch::nn::LayerNorm* norm, const at::Tensor& mask);
-  at::Tensor feed_forward(const at::Tensor& x, torch::nn::LayerNorm* norm);
-  static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
   // Of norm(x); of x where the norm is null.
-  static at::Tensor linear(const at::Tensor& x, torch::nn::LayerNorm* norm,
-                           const at::Tensor& weight, const at::Tensor& bias);
+  std::vector<at::Tensor> project(const Residual& x, torch::nn::LayerNorm* norm);
+  at::Tensor attend(const Residual& x, torch::nn::LayerNorm* norm, const at::Tensor& mask);
+  at::Tensor feed_forward(const Residual& x, torch::nn::LayerNorm* norm);
+  static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+  static at::Tensor linear(const Residual& x, torch::nn::LayerNorm* norm, const at::Tensor& weight,
+                           const at::Tensor& bias);
+  // x + dropout(layer(rows))
+  Residual add(const Residual& x, const at::Tensor& rows, const torch::nn::Linear& layer);
 
   int64_t heads_;
   NormPosition norm_;

@@ -1,5 +1,8 @@
-// Layer norms with scale and shift taken apart: torch's kernel for the gradients of those two is
-// the slowest of a narrow model's step on a GPU.
+// The residual stream of an encoder on a GPU. Layer norms are taken apart: their scale and
+// shift go into the weights of the layer that follows, and what is left of them is done in one pass
+// with what stands before: bias and dropout of a branch and its sum with the residual
+// (yoso/ops/residual_norm.h). Torch's kernels for norms and for gradients of biases are the slowest
+// of a narrow model's step.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,15 +10,26 @@
 
 namespace yoso::nn {
 
-// Whether that is worth its passes: where a GPU trains.
+struct Residual {
+  at::Tensor sum;   // [..., width]
+  at::Tensor unit;  // its layer norm without scale and shift; undefined: norms are not taken apart
+};
+
+// On a GPU, for what the operator takes: up to a width of 1,024, not in double.
 bool takes_norms_apart(const at::Tensor& x);
 
-// norm(x), of any shape that ends in the width of the norm.
-at::Tensor norm_apart(const torch::nn::LayerNorm& norm, const at::Tensor& x);
+// x and its norm. What is narrow under autocast is narrow here: unit.
+Residual with_norm(const at::Tensor& x, double epsilon);
 
-// linear(norm(x), weight, bias), with scale and shift in the weights: weight [out, width],
-// bias [out].
-at::Tensor linear_norm_apart(const torch::nn::LayerNorm& norm, const at::Tensor& x,
+// x + dropout(branch + bias) with probability `dropout`, and its norm. branch [..., width], bias
+// [width]. Where elements are dropped, takes a seed from the default generator of the device.
+Residual add_branch(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& bias,
+                    double dropout, double epsilon);
+
+// norm(x) and linear(norm(x), weight, bias), from the norm without scale and shift: weight [out,
+// width], bias [out].
+at::Tensor norm_apart(const torch::nn::LayerNorm& norm, const at::Tensor& unit);
+at::Tensor linear_norm_apart(const torch::nn::LayerNorm& norm, const at::Tensor& unit,
                              const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace yoso::nn

@@ -9,7 +9,7 @@ namespace {
 
 using at::Tensor;
 
-// Values and gradients of x, scale, shift and what else is given, in double.
+// Values and gradients of what is given, in double, and those of torch's own layers.
 class LayerNormApart : public ::testing::Test {
  protected:
   LayerNormApart() : norm_(torch::nn::LayerNormOptions({6}).eps(1e-3)) {
@@ -24,8 +24,8 @@ class LayerNormApart : public ::testing::Test {
     return at::randn(sizes, at::kDouble).requires_grad_();
   }
 
-  void expect_equal(const Tensor& apart, const Tensor& whole, std::vector<Tensor> inputs) const {
-    inputs.insert(inputs.end(), {norm_->weight, norm_->bias});
+  static void expect_equal(const Tensor& apart, const Tensor& whole,
+                           const std::vector<Tensor>& inputs) {
     const Tensor grad = at::randn(whole.sizes(), at::kDouble);
     const auto gradients = [&](const Tensor& y) {
       return torch::autograd::grad({y}, inputs, {grad}, /*retain_graph=*/true);
@@ -43,16 +43,37 @@ class LayerNormApart : public ::testing::Test {
 
 TEST_F(LayerNormApart, IsTheNorm) {
   const Tensor x = normal({3, 5, 6});
-  expect_equal(norm_apart(norm_, x), norm_(x), {x});
+  expect_equal(norm_apart(norm_, with_norm(x, 1e-3).unit), norm_(x),
+               {x, norm_->weight, norm_->bias});
 }
 
 TEST_F(LayerNormApart, IsTheProductOfTheNorm) {
   const Tensor x = normal({3, 5, 6}), weight = normal({4, 6}), bias = normal({4});
-  expect_equal(linear_norm_apart(norm_, x, weight, bias), at::linear(norm_(x), weight, bias),
-               {x, weight, bias});
+  expect_equal(linear_norm_apart(norm_, with_norm(x, 1e-3).unit, weight, bias),
+               at::linear(norm_(x), weight, bias), {x, weight, bias, norm_->weight, norm_->bias});
 }
 
-TEST_F(LayerNormApart, IsForGpusThatTrain) { EXPECT_FALSE(takes_norms_apart(at::zeros({1, 6}))); }
+TEST_F(LayerNormApart, IsTheNormOfTheSum) {
+  const Tensor x = normal({3, 5, 6}), branch = normal({3, 5, 6}), bias = normal({6});
+  const Residual sum = add_branch(x, branch, bias, 0, 1e-3);
+  const Tensor whole = x + branch + bias;
+  expect_equal(sum.sum, whole, {x, branch, bias});
+  expect_equal(norm_apart(norm_, sum.unit), norm_(whole),
+               {x, branch, bias, norm_->weight, norm_->bias});
+  expect_equal(norm_apart(norm_, sum.unit) + sum.sum, norm_(whole) + whole,
+               {x, branch, bias, norm_->weight, norm_->bias});
+}
+
+TEST_F(LayerNormApart, DropsElementsOfTheBranch) {
+  const Tensor x = normal({3, 50, 6}), branch = normal({3, 50, 6}), bias = normal({6});
+  const Residual sum = add_branch(x, branch, bias, 0.25, 1e-3);
+  const Tensor kept = (sum.sum != x).to(at::kDouble) * (4.0 / 3);
+  EXPECT_NEAR(kept.mean().item<double>(), 1, 0.1);  // five deviations of 900 draws
+  const Tensor whole = x + kept * (branch + bias);
+  expect_equal(norm_apart(norm_, sum.unit) + sum.sum, norm_(whole) + whole, {x, branch, bias});
+}
+
+TEST_F(LayerNormApart, IsForGpus) { EXPECT_FALSE(takes_norms_apart(at::zeros({1, 6}))); }
 
 }  // namespace
 }  // namespace yoso::nn

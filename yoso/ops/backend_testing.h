@@ -48,6 +48,7 @@ inline constexpr bool kOnGpu = false;
 #include "yoso/ops/expected_attention.h"
 #include "yoso/ops/expected_attention_grad.h"
 #include "yoso/ops/hash.h"
+#include "yoso/ops/residual_norm.h"
 #include "yoso/ops/unit_rows.h"
 
 namespace yoso {
@@ -89,8 +90,9 @@ class Mirror {
     const int64_t size = batch == 0 ? 0 : (batch - 1) * rows.mask_stride + count;
     rows.mask = static_cast<const bool*>(copy(rows.mask, {0, size}));
   }
-  const float* input(const float* numbers, int64_t count) {
-    return static_cast<const float*>(copy(numbers, {0, count * 4}));
+  template <class T>
+  const T* input(const T* numbers, int64_t count) {
+    return static_cast<const T*>(copy(numbers, {0, count * int64_t{sizeof(T)}}));
   }
 
   // Waits for the GPU and copies the results back.
@@ -243,6 +245,38 @@ inline void unit_rows_grad(const UnitRowsGrad& call) {
   in_place ? void(a.y_grad = a.x_grad) : gpu.input(a.y_grad);
   for (ConstArray* x : {&a.x, &a.x_scale, &a.scale}) gpu.input(*x);
   cuda::unit_rows_grad(a, gpu.stream());
+  gpu.finish();
+}
+
+inline void residual_norm(const ResidualNorm& call) {
+  ResidualNorm a = call;
+  a.check();
+  Mirror gpu;
+  for (ConstArray* x : {&a.x, &a.branch, &a.bias}) gpu.input(*x);
+  for (Array* x : {&a.sum, &a.norm, &a.scale}) gpu.output(*x);
+  if (a.dropout.seed) a.dropout.seed = gpu.input(a.dropout.seed, 1);
+  cuda::residual_norm(a, gpu.stream());
+  gpu.finish();
+}
+
+inline void residual_norm_grad(const ResidualNormGrad& call) {
+  ResidualNormGrad a = call;
+  a.check();
+  Mirror gpu;
+  for (ConstArray* x : {&a.norm, &a.scale, &a.sum_grad, &a.norm_grad}) gpu.input(*x);
+  for (Array* x : {&a.x_grad, &a.branch_grad, &a.bias_grad}) gpu.output(*x);
+  if (a.dropout.seed) a.dropout.seed = gpu.input(a.dropout.seed, 1);
+  cuda::residual_norm_grad(a, gpu.stream());
+  gpu.finish();
+}
+
+inline void column_sums(const ColumnSums& call) {
+  ColumnSums a = call;
+  a.check();
+  Mirror gpu;
+  gpu.input(a.x);
+  gpu.output(a.out);
+  cuda::column_sums(a, gpu.stream());
   gpu.finish();
 }
 

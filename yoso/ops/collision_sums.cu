@@ -26,8 +26,7 @@ struct Pass {
   CollisionSums sums;
   Tiles tiles;  // of kFixedRows fixed rows
   int64_t first_sequence;
-  int64_t fixed_parts, moving_parts;     // of a sequence: kTileRows rows
-  bool *fixed_spoiled, *moving_spoiled;  // [parts][heads], see find_spoiled
+  const int32_t* order;  // of the sequences of this pass, see order_by_length; absent: as they come
   // Planes of a block of kFixedRows fixed rows and of a tile of kTileRows moving rows follow each
   // other: [sequences][heads][blocks][words][T][rows / pack].
   uint32_t *fixed_planes, *moving_planes;
@@ -36,11 +35,8 @@ struct Pass {
   int block_words, tile_words;         // planes of one of them
   int row_tiles;                       // of a warp
   ConstArray own_rows, own_scale;      // of the fixed side, as they came
+  bool* spoiled;                       // [blocks], see Numbers
 
-  // Which part it is among those of the sequences of this pass.
-  __device__ int64_t number(int64_t sequence, int64_t parts, int64_t part) const {
-    return (sequence - first_sequence) * parts + part;
-  }
   __device__ bool is_left_out(const PairSide::Sequence& fixed,
                               const PairSide::Sequence& moving) const {
     return fixed.count > sums.up_to || moving.count > sums.up_to;
@@ -137,47 +133,19 @@ __global__ void __launch_bounds__(kFixedRows) cut_into_planes(Pass a, bool of_mo
   }
 }
 
-constexpr int kThreads = 256;  // where they are as good as any other number
-
-// A block a part of one head: whether among its values, or, of the moving side where rows are
-// summed, its rows and their scales, there is a NaN or an infinity, or so large a number that
-// products of finite ones are none.
-template <class T, Sum kSum>
-__global__ void __launch_bounds__(kThreads) find_spoiled(Pass a, bool of_moving) {
-  const PairSide& side = of_moving ? a.sums.moving : a.sums.fixed;
-  const int64_t parts = of_moving ? a.moving_parts : a.fixed_parts;
-  const int64_t heads = side.values.heads, head = blockIdx.x % heads;
-  const int64_t part = blockIdx.x / heads % parts,
-                b = a.first_sequence + blockIdx.x / heads / parts;
-  const auto sequence = side[b];
-  const int64_t first = part * kTileRows;
-  if (first >= sequence.count || a.is_left_out(a.sums.fixed[b], a.sums.moving[b])) return;
-  const int rows = static_cast<int>(min(int64_t{kTileRows}, sequence.count - first));
-  // Of bfloat16 2^57: its square is below the largest float by more than the columns of a row.
-  constexpr uint32_t kLimit = std::is_same_v<T, BFloat16> ? (127 + 57) << 7 : 0x7c00;
-  bool spoiled = false;
-  const auto look_at = [&](const ConstArray& x) {
-    const int chunks = static_cast<int>(ceil_div(x.cols, 8));
-    for (int i = static_cast<int>(threadIdx.x); i < rows * chunks; i += kThreads) {
-      const T* from = x.row<T>(sequence.batch, head, sequence[first + i / chunks]) + i % chunks * 8;
-      const uint4 words = *reinterpret_cast<const uint4*>(from);
-      for (const uint32_t word : {words.x, words.y, words.z, words.w}) {
-        spoiled = spoiled || (word & 0x7fff) >= kLimit || (word >> 16 & 0x7fff) >= kLimit;
-      }
-    }
-  };
-  look_at(side.values);
-  if (kSum == Sum::kRows && of_moving) {
-    look_at(side.rows);
-    const int r = static_cast<int>(threadIdx.x);
-    if (side.scale.data && r < rows) {
-      const float* scale = side.scale.row<float>(sequence.batch, head, 0);
-      spoiled = spoiled || !isfinite(scale[sequence[first + r]]);
-    }
+// Long sequences first: blocks that start one after another go to different multiprocessors, which
+// then have long and short ones alike. A thread a sequence.
+constexpr int64_t kMostOrdered = 1024;
+__global__ void order_by_length(Pass a, int count, int32_t* order) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= count) return;
+  const int64_t mine = a.sums.moving[a.first_sequence + i].count;
+  int rank = 0;
+  for (int k = 0; k < count; ++k) {
+    const int64_t other = a.sums.moving[a.first_sequence + k].count;
+    rank += other > mine || (other == mine && k < i);
   }
-  spoiled = __syncthreads_or(spoiled);
-  bool* flags = of_moving ? a.moving_spoiled : a.fixed_spoiled;
-  if (threadIdx.x == 0) flags[blockIdx.x] = spoiled;
+  order[rank] = i;
 }
 
 // Planes in shared memory, from this thread's first row of either side on.
@@ -258,9 +226,15 @@ struct Memory {
   }
 };
 
-template <class T, int kWidth, Sum kSum>
+// Products pass numbers that are not finite on to rows that do not meet them. Blocks take all for
+// finite first (kFinite); those whose sums are not do it again, where such numbers stay in the rows
+// that meet them (kAny).
+enum class Numbers : uint8_t { kFinite, kAny };
+
+template <class T, int kWidth, Sum kSum, Numbers kNumbers>
 __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
-                                  Memory<T, kWidth, kSum>::kBlocks) add_collisions(Pass a) {
+                                  kNumbers == Numbers::kAny ? 1 : Memory<T, kWidth, kSum>::kBlocks)
+    add_collisions(Pass a) {
   using Memory = cuda::Memory<T, kWidth, kSum>;
   using Engine = typename Memory::Engine;
   using Tile = SharedTile<kWidth>;
@@ -274,26 +248,28 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
   const uint32_t shared = shared_address(memory);
   const PairSide &fixed_side = a.sums.fixed, &moving_side = a.sums.moving;
 
-  const int64_t head = blockIdx.x / a.tiles.total;
-  const auto [b, tile] = a.tiles[blockIdx.x % a.tiles.total];
+  int64_t head = blockIdx.x / a.tiles.total;
+  auto [b, tile] = a.tiles[blockIdx.x % a.tiles.total];
+  if (a.order) {
+    const int64_t per_head = a.tiles.per_sequence, heads = a.sums.fixed_codes.heads;
+    b = a.first_sequence + a.order[blockIdx.x / per_head / heads];
+    head = blockIdx.x / per_head % heads;
+    tile = blockIdx.x % per_head;
+  }
   const auto fixed = fixed_side[b], moving = moving_side[b];
   const int64_t first = tile * kFixedRows;
   if (first >= fixed.count || a.is_left_out(fixed, moving)) return;
+  if (kNumbers == Numbers::kAny && !a.spoiled[blockIdx.x]) return;
   const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp;
   const int warp_row = tid / kWarp * 16 * kRowTiles;
 
   FixedFragments<kRowTiles, kRows ? kSteps : 1> values;
-  bool fixed_spoiled = false;
   if constexpr (kRows) {
     copy_tile<T, kFixedRows, kThreads>(fixed_side.values, fixed, head, first, Tile{shared});
     wait_for_copies();
     __syncthreads();
     load_fixed(Tile{shared}, values);
     __syncthreads();
-    const int64_t heads = fixed_side.values.heads;
-    const bool* flags =
-        a.fixed_spoiled + a.number(b, a.fixed_parts, first / kTileRows) * heads + head;
-    fixed_spoiled = flags[0] || (first + kTileRows < fixed.count && flags[heads]);
   }
   const auto copy_words = [&](uint32_t to, const uint32_t* from, int words) {
     for (int i = 4 * tid; i < words; i += 4 * kThreads) copy_async<16>(to + 4 * i, from + i, true);
@@ -302,8 +278,8 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
 
   // The next tile of the moving side to copy: head by head, in the order of real rows.
   const int64_t end_head = a.first_head(head) + (moving.count == 0 ? 0 : a.heads());
-  int64_t next_head = a.first_head(head), next_tile = 0;
   const int64_t tiles = ceil_div(moving.count, int64_t{kTileRows});
+  int64_t next_head = a.first_head(head), next_tile = 0;
   const auto copy_next = [&](int stage) {
     if (next_head == end_head) return;
     const int64_t row = next_tile * kTileRows;
@@ -353,9 +329,6 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
       copy_next(1 - stage);
       const Tile moving_values{shared + stage * Memory::kStageBytes};
       const Tile summed{moving_values.base + (kRows ? Memory::kTileBytes : 0)};
-      const bool spoiled =
-          fixed_spoiled ||
-          a.moving_spoiled[a.number(b, a.moving_parts, t) * moving_side.values.heads + other];
       planes.other = reinterpret_cast<const uint32_t*>(memory + Memory::planes(a, stage)) +
                      lane % 4 * (places / 4);
 #pragma unroll 1
@@ -381,11 +354,10 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
           scale_columns<kRowTiles>(x, reinterpret_cast<const float*>(memory) +
                                           Memory::scales(a, stage) / 4 + j + lane % 4 * 2);
         }
-        if (!spoiled) {
+        if constexpr (kNumbers == Numbers::kFinite) {
           Engine::add_products(x, summed, j, sums);
           continue;
         }
-        // What is not finite stays in the rows that it meets.
         const int rows = static_cast<int>(min(int64_t{16}, moving.count - t * kTileRows - j));
 #pragma unroll 1
         for (int row = 0; row < rows; ++row) {
@@ -414,6 +386,16 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
         }
       }
     }
+  }
+  if constexpr (kNumbers == Numbers::kFinite) {
+    float zero = 0;
+#pragma unroll
+    for (int i = 0; i < kRowTiles * 8 * kSteps; ++i) {
+      zero += 0 * sums[i / (8 * kSteps)][i / 4 % (2 * kSteps)][i % 4];
+    }
+    const bool spoiled = __syncthreads_or(zero != 0);  // NaN
+    if (tid == 0) a.spoiled[blockIdx.x] = spoiled;
+    if (spoiled) return;
   }
 
   const float rest = kFactorFirst ? 1.0f : factor;
@@ -495,8 +477,7 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
   const auto pieces = [&](const GpuSide& side, int64_t rows) {
     return ceil_div(std::max<int64_t>(1, std::min(side.longest(), sums.up_to)), rows);
   };
-  a.fixed_parts = pieces(fixed, kTileRows);
-  a.moving_parts = a.moving_tiles = pieces(moving, kTileRows);
+  a.moving_tiles = pieces(moving, kTileRows);
   a.fixed_blocks = pieces(fixed, kFixedRows);
   const int64_t fixed_words = fixed_heads * a.fixed_blocks * a.block_words;
   const int64_t moving_words = moving_heads * a.moving_tiles * a.tile_words;
@@ -506,30 +487,34 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
     const int64_t count = std::min(step, fixed.sequences() - s);
     a.first_sequence = s;
     a.tiles = fixed.slice(tiles, s, count);
-    const int64_t moving_flags = count * a.moving_parts * moving_heads;
-    const int64_t fixed_flags = count * a.fixed_parts * fixed_heads;
     a.fixed_planes = stream.allocate<uint32_t>(count * fixed_words);
     a.moving_planes = stream.allocate<uint32_t>(count * moving_words);
-    a.moving_spoiled = stream.allocate<bool>(moving_flags);
     launch(op, stream.handle(), count * fixed_heads * a.fixed_blocks, kFixedRows, 0,
            cut_into_planes, a, false);
     launch(op, stream.handle(),
            count * moving_heads * ceil_div(a.moving_tiles * kTileRows, int64_t{kFixedRows}),
            kFixedRows, 0, cut_into_planes, a, true);
-    launch(op, stream.handle(), moving_flags, kThreads, 0, find_spoiled<T, kSum>, a, true);
-    if (kSum == Sum::kRows) {
-      a.fixed_spoiled = stream.allocate<bool>(fixed_flags);
-      launch(op, stream.handle(), fixed_flags, kThreads, 0, find_spoiled<T, kSum>, a, false);
+    a.order = nullptr;
+    if (sums.moving.real && tiles.first == nullptr && count <= kMostOrdered) {
+      int32_t* order = stream.allocate<int32_t>(count);
+      launch(op, stream.handle(), 1, kMostOrdered, 0, order_by_length, a, static_cast<int>(count),
+             order);
+      a.order = order;
     }
     with_width(width, [&]<int kWidth>() {
       using Memory = cuda::Memory<T, kWidth, kSum>;
-      launch(op, stream.handle(), fixed_heads * a.tiles.total, Memory::Engine::kThreads,
-             Memory::bytes(a), add_collisions<T, kWidth, kSum>, a);
+      const int64_t blocks = fixed_heads * a.tiles.total;
+      a.spoiled = stream.allocate<bool>(blocks);
+      for (auto* kernel : {add_collisions<T, kWidth, kSum, Numbers::kFinite>,
+                           add_collisions<T, kWidth, kSum, Numbers::kAny>}) {
+        launch(op, stream.handle(), blocks, Memory::Engine::kThreads, Memory::bytes(a), kernel, a);
+      }
     });
   }
 }
 
 // A block a sequence.
+constexpr int kThreads = 256;
 __global__ void __launch_bounds__(kThreads)
     mask_long(PairSide side, PairSide other, int64_t up_to, bool* mask) {
   const int64_t b = blockIdx.x;

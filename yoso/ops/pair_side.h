@@ -62,16 +62,25 @@ __global__ void list_real_rows(Rows side, int64_t rows, int64_t* real, int64_t* 
   if (threadIdx.x == 0) count[blockIdx.x] = total;
 }
 
-// A warp a row: zeroes the masked rows of `out`.
+// A thread eight columns: zeroes the masked rows of `out`. A block has rows of one head.
 template <int kThreads>
-__global__ void clear_masked_rows(Rows side, Array out) {
-  const int64_t item = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-  const int64_t i = item % out.rows, head = item / out.rows % out.heads;
-  const int64_t batch = item / out.rows / out.heads;
-  if (batch >= out.batch || side.mask[batch * side.mask_stride + i]) return;
-  const int64_t row = batch * out.batch_stride + head * out.head_stride + i * out.row_stride;
-  for (int64_t c = threadIdx.x % kWarp; c < out.cols; c += kWarp) {
-    store_as(out.data, out.dtype, row + c, 0);
+__global__ void clear_masked_rows(Rows side, Array out, bool whole) {
+  constexpr int kSize = 8;
+  const auto chunks = static_cast<uint32_t>((out.cols + kSize - 1) / kSize);
+  const int64_t blocks = ceil_div(out.rows * chunks, kThreads), group = blockIdx.x / blocks;
+  const int64_t item = blockIdx.x % blocks * kThreads + threadIdx.x;
+  const int64_t i = item / chunks, batch = group / out.heads, c = item % chunks * kSize;
+  if (i >= out.rows || side.mask[batch * side.mask_stride + i]) return;
+  const int64_t to =
+      batch * out.batch_stride + group % out.heads * out.head_stride + i * out.row_stride + c;
+  if (whole) {
+    const int64_t words = kSize * size_of(out.dtype) / 16;
+    uint4* at = static_cast<uint4*>(out.data) + to / kSize * words;
+    for (int k = 0; k < words; ++k) at[k] = {};
+  } else {
+    for (int64_t k = 0; k < kSize && c + k < out.cols; ++k) {
+      store_as(out.data, out.dtype, to + k, 0);
+    }
   }
 }
 
@@ -93,9 +102,12 @@ inline PairSide pair_side(const char* op, const GpuSide& side, const ConstArray&
 inline void clear_masked_rows(const char* op, const PairSide& side, const Array& out,
                               Stream& stream) {
   if (side.side.mask == nullptr) return;
-  constexpr int kThreads = 256;
-  launch(op, stream.handle(), ceil_div(out.batch * out.heads * out.rows, kThreads / kWarp),
-         kThreads, 0, clear_masked_rows<kThreads>, side.side, out);
+  constexpr int kThreads = 256, kSize = 8;
+  const bool whole = is_aligned(out) && out.cols % kSize == 0 && out.row_stride % kSize == 0 &&
+                     out.head_stride % kSize == 0 && out.batch_stride % kSize == 0;
+  const int64_t blocks = ceil_div(out.rows * ceil_div(out.cols, kSize), kThreads);
+  launch(op, stream.handle(), out.batch * out.heads * blocks, kThreads, 0,
+         clear_masked_rows<kThreads>, side.side, out, whole);
 }
 
 }  // namespace yoso::cuda

@@ -70,6 +70,36 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
               optional(sides.query_offsets), optional(sides.key_offsets));
 }
 
+ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const Tensor& bias,
+                           const Tensor& seed, double dropout, double epsilon,
+                           at::ScalarType dtype) {
+  static const auto op = find<std::tuple<Tensor, Tensor, Tensor>(
+      const Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, double,
+      double, at::ScalarType)>("yoso::residual_norm");
+  const auto [sum, norm, scale] =
+      call(op, x, optional(branch), optional(bias), optional(seed), dropout, epsilon, dtype);
+  return {sum, norm, scale};
+}
+
+ResidualNormGrad residual_norm_backward(const Tensor& norm, const Tensor& scale,
+                                        const Tensor& sum_grad, const Tensor& norm_grad,
+                                        const Tensor& seed, double dropout, at::ScalarType x_dtype,
+                                        std::optional<at::ScalarType> branch_dtype,
+                                        bool need_bias) {
+  static const auto op = find<std::tuple<Tensor, Tensor, Tensor>(
+      const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, const OptionalTensor&,
+      double, at::ScalarType, std::optional<at::ScalarType>, bool)>("yoso::residual_norm_backward");
+  const auto [x_grad, branch_grad, bias_grad] =
+      call(op, norm, scale, optional(sum_grad), norm_grad, optional(seed), dropout, x_dtype,
+           branch_dtype, need_bias);
+  return {x_grad, branch_grad, bias_grad};
+}
+
+Tensor column_sums(const Tensor& x) {
+  static const auto op = find<Tensor(const Tensor&)>("yoso::column_sums");
+  return call(op, x);
+}
+
 Attention attention(const Tensor& query, const Tensor& key, const Tensor& value, const Sides& sides,
                     const Tensor& seed, const YosoOptions& options) {
   static const auto op = find<std::tuple<Tensor, Tensor, Tensor, Tensor>(

@@ -30,6 +30,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expected_attention_grad(
     const at::Tensor& key_scale, const at::Tensor& values, const at::Tensor& out_grad,
     double code_bits, Gradient gradient, const Sides& sides);
 
+// yoso/ops/residual_norm.h on rows [N, H, W]; bias [1, 1, W]. Undefined: absent.
+struct ResidualNorm {
+  at::Tensor sum, norm, scale;
+};
+ResidualNorm residual_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& bias,
+                           const at::Tensor& seed, double dropout, double epsilon,
+                           at::ScalarType dtype);
+struct ResidualNormGrad {
+  at::Tensor x, branch, bias;  // no elements: not asked for
+};
+ResidualNormGrad residual_norm_backward(const at::Tensor& norm, const at::Tensor& scale,
+                                        const at::Tensor& sum_grad, const at::Tensor& norm_grad,
+                                        const at::Tensor& seed, double dropout,
+                                        at::ScalarType x_dtype,
+                                        std::optional<at::ScalarType> branch_dtype, bool need_bias);
+at::Tensor column_sums(const at::Tensor& x);
+
 // What the forward of attention leaves to its backward, and its result.
 struct Attention {
   at::Tensor out, out_scale, query_codes, key_codes;

@@ -34,6 +34,9 @@ void implement(torch::stable::detail::StableLibrary& m) {
   m.impl("bucket_attention_grad", TORCH_BOX(&bucket_attention_grad));
   m.impl("expected_attention", TORCH_BOX(&expected_attention));
   m.impl("expected_attention_grad", TORCH_BOX(&expected_attention_grad));
+  m.impl("residual_norm", TORCH_BOX(&residual_norm));
+  m.impl("residual_norm_backward", TORCH_BOX(&residual_norm_backward));
+  m.impl("column_sums", TORCH_BOX(&column_sums));
   m.impl("attention", TORCH_BOX(&attention));
   m.impl("attention_backward", TORCH_BOX(&attention_backward));
 }
@@ -72,6 +75,18 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
       "str gradient='surrogate', Tensor? query_mask=None, Tensor? key_mask=None, "
       "Tensor? query_offsets=None, Tensor? key_offsets=None) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
+
+  // x, branch, sum, norm and their gradients [B, N, H, D] or [N, H, D], bias [1, 1, D]; without branch
+  // and bias sum has no elements. seed: one int64 on the device of x. dtype: of norm.
+  m.def(
+      "residual_norm(Tensor x, Tensor? branch, Tensor? bias, Tensor? seed, float dropout, "
+      "float epsilon, ScalarType dtype) -> (Tensor sum, Tensor norm, Tensor scale)");
+  // A gradient that is not needed has no elements.
+  m.def(
+      "residual_norm_backward(Tensor norm, Tensor scale, Tensor? sum_grad, Tensor norm_grad, "
+      "Tensor? seed, float dropout, ScalarType x_dtype, ScalarType? branch_dtype, bool need_bias) "
+      "-> (Tensor x_grad, Tensor branch_grad, Tensor bias_grad)");
+  m.def("column_sums(Tensor x) -> Tensor");
 
   // The whole layer on raw rows. heads_first: query, key, value, out and their gradients are
   // [B, H, N, D], or [H, total, D]. seed: one int64 on the CPU or on the device of

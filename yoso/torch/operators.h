@@ -61,6 +61,16 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
     std::string_view gradient, std::optional<int64_t> backward_hashes, bool heads_first,
     bool need_query_or_key, bool need_value);
 
+std::tuple<Tensor, Tensor, Tensor> residual_norm(const Tensor& x, const OptionalTensor& branch,
+                                                 const OptionalTensor& bias,
+                                                 const OptionalTensor& seed, double dropout,
+                                                 double epsilon, ScalarType dtype);
+std::tuple<Tensor, Tensor, Tensor> residual_norm_backward(
+    const Tensor& norm, const Tensor& scale, const OptionalTensor& sum_grad,
+    const Tensor& norm_grad, const OptionalTensor& seed, double dropout, ScalarType x_dtype,
+    std::optional<ScalarType> branch_dtype, bool need_bias);
+Tensor column_sums(const Tensor& x);
+
 // hash with a seed that may stand on the GPU of x.
 Tensor hash_by(const Tensor& x, int64_t num_hashes, int64_t code_bits, const Seed& seed,
                std::string_view projection, std::optional<int64_t> projection_heads);
