@@ -21,10 +21,10 @@ constexpr Measurement kMeasurements[] = {
     {Device::kCpu, 64, 0.85, 2.08},    {Device::kCpu, 128, 2.07, 3.28},
     {Device::kCpu, 256, 6.13, 6.85},   {Device::kCpu, 512, 20.0, 14.0},
     {Device::kCpu, 1024, 76.7, 36.1},  {Device::kCpu, 2048, 274.0, 74.8},
-    {Device::kCuda, 64, 1.25, 4.30},   {Device::kCuda, 128, 1.00, 2.63},
-    {Device::kCuda, 256, 1.13, 2.19},  {Device::kCuda, 512, 1.40, 2.40},
-    {Device::kCuda, 1024, 2.07, 5.47}, {Device::kCuda, 2048, 3.30, 5.06},
-    {Device::kCuda, 4096, 5.96, 5.03}, {Device::kCuda, 8192, 11.3, 7.56},
+    {Device::kCuda, 64, 1.27, 1.69},   {Device::kCuda, 128, 1.01, 1.21},
+    {Device::kCuda, 256, 1.13, 1.41},  {Device::kCuda, 512, 1.42, 1.91},
+    {Device::kCuda, 1024, 2.07, 2.95}, {Device::kCuda, 2048, 3.34, 5.02},
+    {Device::kCuda, 4096, 5.88, 5.07}, {Device::kCuda, 8192, 11.3, 7.64},
 };
 
 }  // namespace
