@@ -362,6 +362,13 @@ def _refuse_gradient(name: str, what: str) -> None:
     torch.library.register_autograd(f"yoso::{name}", refuse)
 
 
-for _name in ("attention_backward", "bucket_attention_grad", "expected_attention_grad"):
+for _name in (
+    "attention_backward",
+    "bucket_attention_grad",
+    "expected_attention_grad",
+    "residual_norm_backward",
+):
     _refuse_gradient(_name, "double backward is not supported")
+for _name in ("residual_norm", "column_sums"):
+    _refuse_gradient(_name, "a part of the C++ encoder, which has its gradient")
 _refuse_gradient("expected_attention", "use yoso.attention(mode='expected')")

@@ -25,7 +25,8 @@ Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
     : config_(checked(config)),
       activation_checkpointing_(activation_checkpointing),
       token_embedding_(config.vocab_size, config.hidden),
-      norm_(torch::nn::LayerNormOptions({config.hidden})),
+      norm_(
+          torch::nn::LayerNormOptions({config.hidden}).eps(nn::EncoderBlockConfig{}.norm_epsilon)),
       dropout_(config.dropout) {
   register_module("token_embedding", token_embedding_);
   {
@@ -57,12 +58,14 @@ Encoder::Encoder(const EncoderConfig& config, bool activation_checkpointing)
 }
 
 nn::Residual Encoder::apply_block(nn::EncoderBlock& block, const nn::Residual& x,
-                                  const at::Tensor& mask) {
-  if (!activation_checkpointing_ || !at::GradMode::is_enabled()) return block.forward(x, mask);
-  return {nn::recompute_in_backward(
-              [&block, mask](const at::Tensor& input) { return block.forward(input, mask); }, x.sum,
-              block.parameters()),
-          {}};
+                                  const at::Tensor& mask, const nn::RealTokens& real) {
+  if (!activation_checkpointing_ || !at::GradMode::is_enabled()) {
+    return block.forward(x, mask, real);
+  }
+  const auto step = [&block, mask, real](const at::Tensor& input) {
+    return block.forward(nn::Residual{input, {}}, mask, real).sum;
+  };
+  return {nn::recompute_in_backward(step, x.sum, block.parameters()), {}};
 }
 
 at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
@@ -79,16 +82,18 @@ at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
     // What stands in masked tokens is not the text that real ones follow.
     x = x + ngram_embedding_->forward(tokens.masked_fill(mask.logical_not(), 0));
   }
+  const nn::RealTokens real(mask);
+  x = real.pack(x);
   if (config_.norm == NormPosition::kPost) x = norm_(x);
   nn::Residual stream{dropout_(x), {}};
   for (int64_t i = 0; i < config_.layers; ++i) {
-    stream =
-        apply_block(*blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)], stream, mask);
+    nn::EncoderBlock& block = *blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)];
+    stream = apply_block(block, stream, mask, real);
   }
-  if (config_.norm == NormPosition::kPost) return stream.sum;
-  if (!nn::takes_norms_apart(stream.sum)) return norm_(stream.sum);
+  if (config_.norm == NormPosition::kPost) return real.spread(stream.sum);
+  if (!nn::takes_norms_apart(stream.sum)) return real.spread(norm_(stream.sum));
   if (!stream.unit.defined()) stream = nn::with_norm(stream.sum, norm_->options.eps());
-  return nn::norm_apart(norm_, stream.unit);
+  return real.spread(nn::norm_apart(norm_, stream.unit));
 }
 
 }  // namespace yoso

@@ -26,7 +26,8 @@ class Encoder : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask);
 
  private:
-  nn::Residual apply_block(nn::EncoderBlock& block, const nn::Residual& x, const at::Tensor& mask);
+  nn::Residual apply_block(nn::EncoderBlock& block, const nn::Residual& x, const at::Tensor& mask,
+                           const nn::RealTokens& real);
 
   EncoderConfig config_;
   bool activation_checkpointing_;

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <gmock/gmock.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "yoso/core/testing.h"
 #include "yoso/models/model.h"
@@ -97,6 +98,33 @@ TEST(Models, PaddingDoesNotChangeTheLogitsOfRealTokens) {
         // Matrix products of other shapes may sum in another order: some float roundings of
         // numbers below 10.
         EXPECT_LE((real - alone).abs().max().item<double>(), 1e-5) << kind << " " << attention;
+      }
+    }
+  }
+}
+
+TEST(Models, PaddingDoesNotChangeTheGradients) {
+  for (const char* attention : {"none", "softmax", "yoso"}) {
+    for (const NormPosition norm : {NormPosition::kPre, NormPosition::kPost}) {
+      ModelConfig config = config_of("classifier", attention);
+      config.encoder.norm = norm;
+      config.encoder.attention.yoso.seed = 4;
+      const auto model = model_of(config);
+      model->eval();
+      const Tokens padded = tokens_of({7, 12}, 19);
+      const auto gradients = [&](const Tensor& tokens, const Tensor& mask) {
+        const Tensor loss = model->forward(tokens, mask)[0].square().sum();
+        return torch::autograd::grad({loss}, model->parameters(), {}, {}, false,
+                                     /*allow_unused=*/true);
+      };
+      const auto all = gradients(padded.tokens, padded.mask);
+      const auto alone = gradients(padded.tokens.slice(0, 0, 1).slice(1, 0, 7),
+                                   padded.mask.slice(0, 0, 1).slice(1, 0, 7));
+      for (size_t i = 0; i < all.size(); ++i) {
+        ASSERT_EQ(all[i].defined(), alone[i].defined());
+        if (!all[i].defined()) continue;
+        // As above, of sums of a few hundred numbers below 10.
+        EXPECT_LE((all[i] - alone[i]).abs().max().item<double>(), 1e-4) << attention << " " << i;
       }
     }
   }

@@ -88,11 +88,13 @@ std::vector<at::Tensor> EncoderBlock::project(const Residual& x, torch::nn::Laye
 }
 
 at::Tensor EncoderBlock::attend(const Residual& x, torch::nn::LayerNorm* norm,
-                                const at::Tensor& mask) {
-  const at::IntArrayRef sizes = x.sum.sizes();
+                                const at::Tensor& mask, const RealTokens& real) {
   std::vector<at::Tensor> rows = project(x, norm);
-  for (at::Tensor& r : rows) r = r.view({sizes[0], sizes[1], heads_, sizes[2] / heads_});
-  return attention_->forward(rows[0], rows[1], rows[2], mask).reshape(sizes);
+  for (at::Tensor& r : rows) {
+    r = real.spread(r);
+    r = r.view({r.size(0), r.size(1), heads_, r.size(2) / heads_});
+  }
+  return real.pack(attention_->forward(rows[0], rows[1], rows[2], mask).flatten(2));
 }
 
 at::Tensor EncoderBlock::feed_forward(const Residual& x, torch::nn::LayerNorm* norm) {
@@ -108,20 +110,20 @@ Residual EncoderBlock::add(const Residual& x, const at::Tensor& rows,
   return {x.sum + dropout_(linear(rows, layer->weight, layer->bias)), {}};
 }
 
-Residual EncoderBlock::forward(Residual x, const at::Tensor& mask) {
+Residual EncoderBlock::forward(Residual x, const at::Tensor& mask, const RealTokens& real) {
   if (norm_ == NormPosition::kPre) {
     if (!x.unit.defined() && takes_norms_apart(x.sum)) {
       x = with_norm(x.sum, attention_norm_->options.eps());
     }
-    const Residual attended = add(x, attend(x, &attention_norm_, mask), out_);
+    const Residual attended = add(x, attend(x, &attention_norm_, mask, real), out_);
     return add(attended, feed_forward(attended, &feed_forward_norm_), narrow_);
   }
-  x.sum = attention_norm_(add({x.sum, {}}, attend(x, nullptr, mask), out_).sum);
+  x.sum = attention_norm_(add({x.sum, {}}, attend(x, nullptr, mask, real), out_).sum);
   return {feed_forward_norm_(add({x.sum, {}}, feed_forward(x, nullptr), narrow_).sum), {}};
 }
 
 at::Tensor EncoderBlock::forward(const at::Tensor& x, const at::Tensor& mask) {
-  return forward(Residual{x, {}}, mask).sum;
+  return forward(Residual{x, {}}, mask, {}).sum;
 }
 
 }  // namespace yoso::nn

@@ -11,6 +11,7 @@
 #include "yoso/nn/attention.h"
 #include "yoso/nn/dropout.h"
 #include "yoso/nn/layer_norm.h"
+#include "yoso/nn/real_tokens.h"
 
 namespace yoso::nn {
 
@@ -30,13 +31,15 @@ class EncoderBlock : public torch::nn::Module {
 
   // x [B, N, hidden], mask [B, N] bool (true = real) or undefined. Returns [B, N, hidden].
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask);
-  // The same of a stream whose norms may be taken apart already.
-  Residual forward(Residual x, const at::Tensor& mask);
+  // The same of a stream whose norms may be taken apart already, and of real tokens alone: then
+  // [R, hidden].
+  Residual forward(Residual x, const at::Tensor& mask, const RealTokens& real);
 
  private:
   // Of norm(x); of x where the norm is null.
   std::vector<at::Tensor> project(const Residual& x, torch::nn::LayerNorm* norm);
-  at::Tensor attend(const Residual& x, torch::nn::LayerNorm* norm, const at::Tensor& mask);
+  at::Tensor attend(const Residual& x, torch::nn::LayerNorm* norm, const at::Tensor& mask,
+                    const RealTokens& real);
   at::Tensor feed_forward(const Residual& x, torch::nn::LayerNorm* norm);
   static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
   static at::Tensor linear(const Residual& x, torch::nn::LayerNorm* norm, const at::Tensor& weight,

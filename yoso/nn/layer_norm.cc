@@ -4,7 +4,9 @@
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "yoso/torch/dispatch.h"
 
@@ -15,7 +17,7 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kMaxWidth = 1024;  // of residual_norm
+constexpr int64_t kMaxWidth = 1024;  // of residual_norm and column_sums
 
 // The type of a product of `x`.
 at::ScalarType product_type(const Tensor& x) {
@@ -26,6 +28,21 @@ at::ScalarType product_type(const Tensor& x) {
 
 Tensor as_rows(const Tensor& x) { return x.reshape({-1, 1, x.size(-1)}); }
 Tensor as_rows_or_none(const Tensor& x) { return x.defined() ? as_rows(x) : x; }
+
+// The sum of the rows of x [R, W].
+Tensor sum_of_rows(const Tensor& x) {
+  std::vector<Tensor> panels;
+  for (int64_t c = 0; c < x.size(1); c += kMaxWidth) {
+    const Tensor panel = x.narrow(1, c, std::min(kMaxWidth, x.size(1) - c));
+    panels.push_back(ops::column_sums(as_rows(panel)).view({-1}));
+  }
+  return panels.size() == 1 ? panels[0] : at::cat(panels);
+}
+
+void refuse_double_backward(const char* name) {
+  TORCH_CHECK(!at::GradMode::is_enabled(), name,
+              ": create_graph is true, expected false: double backward is not supported");
+}
 
 // Gives {norm}, or {sum, norm} with a branch.
 class ResidualNormFunction : public torch::autograd::Function<ResidualNormFunction> {
@@ -48,6 +65,7 @@ class ResidualNormFunction : public torch::autograd::Function<ResidualNormFuncti
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    refuse_double_backward("residual_norm");
     const variable_list saved = ctx->get_saved_variables();
     const int64_t branch_type = ctx->saved_data["branch_type"].toInt();
     const bool has_branch = branch_type >= 0;
@@ -73,7 +91,7 @@ class ResidualNormFunction : public torch::autograd::Function<ResidualNormFuncti
 };
 
 // linear(x, weight, bias) for x and weight of one type, bias of any; the gradient of the bias by
-// column_sums.
+// sum_of_rows.
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
@@ -84,13 +102,13 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    refuse_double_backward("linear_norm_apart");
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1];
     const Tensor grad = grads[0].reshape({-1, weight.size(0)});
-    return {at::mm(grad, weight).view(x.sizes()), at::mm(grad.t(), x.reshape({-1, x.size(-1)})),
-            ops::column_sums(as_rows(grad))
-                .view({-1})
-                .to(static_cast<at::ScalarType>(ctx->saved_data["bias_type"].toInt()))};
+    return {
+        at::mm(grad, weight).view(x.sizes()), at::mm(grad.t(), x.reshape({-1, x.size(-1)})),
+        sum_of_rows(grad).to(static_cast<at::ScalarType>(ctx->saved_data["bias_type"].toInt()))};
   }
 };
 

@@ -18,7 +18,7 @@ struct Residual {
 // On a GPU, for what the operator takes: up to a width of 1,024, not in double.
 bool takes_norms_apart(const at::Tensor& x);
 
-// x and its norm. What is narrow under autocast is narrow here: unit.
+// x and its norm, narrow under autocast; of float x with the bits that add_branch gives for that sum.
 Residual with_norm(const at::Tensor& x, double epsilon);
 
 // x + dropout(branch + bias) with probability `dropout`, and its norm. branch [..., width], bias
@@ -27,7 +27,7 @@ Residual add_branch(const at::Tensor& x, const at::Tensor& branch, const at::Ten
                     double dropout, double epsilon);
 
 // norm(x) and linear(norm(x), weight, bias), from the norm without scale and shift: weight [out,
-// width], bias [out].
+// width], bias [out], of any number of outputs. No double backward, here and above.
 at::Tensor norm_apart(const torch::nn::LayerNorm& norm, const at::Tensor& unit);
 at::Tensor linear_norm_apart(const torch::nn::LayerNorm& norm, const at::Tensor& unit,
                              const at::Tensor& weight, const at::Tensor& bias);

@@ -53,6 +53,20 @@ TEST_F(LayerNormApart, IsTheProductOfTheNorm) {
                at::linear(norm_(x), weight, bias), {x, weight, bias, norm_->weight, norm_->bias});
 }
 
+// The operator that sums the gradient of the bias takes 1,024 columns at a time.
+TEST_F(LayerNormApart, HasAnyNumberOfOutputs) {
+  const Tensor x = normal({3, 5, 6}), weight = normal({2100, 6}), bias = normal({2100});
+  expect_equal(linear_norm_apart(norm_, with_norm(x, 1e-3).unit, weight, bias),
+               at::linear(norm_(x), weight, bias), {x, weight, bias, norm_->weight, norm_->bias});
+}
+
+TEST_F(LayerNormApart, RefusesDoubleBackward) {
+  const Tensor x = normal({3, 6});
+  const Tensor sum = norm_apart(norm_, with_norm(x, 1e-3).unit).sum();
+  EXPECT_THROW(torch::autograd::grad({sum}, {x}, {}, /*retain_graph=*/true, /*create_graph=*/true),
+               c10::Error);
+}
+
 TEST_F(LayerNormApart, IsTheNormOfTheSum) {
   const Tensor x = normal({3, 5, 6}), branch = normal({3, 5, 6}), bias = normal({6});
   const Residual sum = add_branch(x, branch, bias, 0, 1e-3);

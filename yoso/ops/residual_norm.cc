@@ -53,13 +53,14 @@ void for_each_row(const ConstArray& x, F&& f) {
   }
 }
 
-// k / (1 - p).
-double keep(const DropoutMask& dropout, const ConstArray& x, int64_t row, int64_t c) {
-  if (dropout.dropped == 0) return 1;
-  const int64_t blocks = (x.cols + DropoutMask::kPerBlock - 1) / DropoutMask::kPerBlock;
+// k x / (1 - p)
+double dropped(const DropoutMask& dropout, const ConstArray& like, int64_t row, int64_t c,
+               double x) {
+  if (dropout.dropped == 0) return x;
+  const int64_t blocks = (like.cols + DropoutMask::kPerBlock - 1) / DropoutMask::kPerBlock;
   const auto block = random_block(static_cast<uint64_t>(*dropout.seed), 0,
                                   static_cast<uint64_t>(row * blocks + c / DropoutMask::kPerBlock));
-  return dropout.drops(block, c) ? 0 : dropout.scale<double>();
+  return dropout.drops(block, c) ? 0 : dropout.scale<double>() * x;
 }
 
 }  // namespace
@@ -76,7 +77,8 @@ void ResidualNorm::check() const {
   }
   check_scale(kName, "scale", scale, x);
   check_dropout(kName, dropout);
-  if (!(epsilon > 0)) fail(kName, ": epsilon is ", epsilon, ", expected a positive number");
+  const double rounded = x.dtype == DType::kFloat64 ? epsilon : static_cast<float>(epsilon);
+  if (!(rounded > 0)) fail(kName, ": epsilon is ", epsilon, ", expected a positive number");
 }
 
 void ResidualNormGrad::check() const {
@@ -112,7 +114,7 @@ void reference::residual_norm(const ResidualNorm& a) {
       if (a.branch.data) branch += value_at(a.branch, b, h, i, c);
       if (a.bias.data) branch += value_at(a.bias, 0, 0, 0, c);
       double& y = sum[static_cast<size_t>(c)];
-      y = value_at(a.x, b, h, i, c) + keep(a.dropout, a.x, row, c) * branch;
+      y = value_at(a.x, b, h, i, c) + dropped(a.dropout, a.x, row, c, branch);
       mean += y / width;
     }
     for (const double y : sum) variance += (y - mean) * (y - mean) / width;
@@ -143,7 +145,7 @@ void reference::residual_norm_grad(const ResidualNormGrad& a) {
       double grad = value_at(a.scale, b, h, 0, i) * across;
       if (a.sum_grad.data) grad += value_at(a.sum_grad, b, h, i, c);
       set_value(a.x_grad, b, h, i, c, grad);
-      const double of_branch = keep(a.dropout, a.norm, row, c) * grad;
+      const double of_branch = dropped(a.dropout, a.norm, row, c, grad);
       if (a.branch_grad.data) set_value(a.branch_grad, b, h, i, c, of_branch);
       bias[static_cast<size_t>(c)] += of_branch;
     }

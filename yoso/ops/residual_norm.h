@@ -2,7 +2,7 @@
 // dropout of a branch, its sum with the residual, and the layer norm of that without scale and shift
 // (which the next layer's weights can hold). And the gradient of all of it.
 //
-//   sum_i  = x_i + k_i (branch_i + bias) / (1 - p)     k: 0 with probability p, else 1
+//   sum_i  = x_i + k_i (branch_i + bias) / (1 - p)     k: 0 with probability p, else 1; 0 x = 0
 //   s_i    = 1 / sqrt(variance(sum_i) + epsilon)       of the W elements, not corrected
 //   norm_i = s_i (sum_i - mean(sum_i))
 //
@@ -43,7 +43,7 @@ struct ResidualNorm {
   ConstArray branch;  // [B, H, N, W], floating, or absent: sum = x
   ConstArray bias;    // [1, 1, 1, W], floating, or absent
   DropoutMask dropout;
-  double epsilon = 1e-5;  // positive
+  double epsilon = 1e-5;  // positive, as a float too but for double x
   Array sum;              // [B, H, N, W], floating, overwritten; may be absent
   Array norm;             // [B, H, N, W], floating, overwritten
   Array scale;            // [B, H, 1, N]: s, float (double for double x), overwritten

@@ -5,7 +5,7 @@
 // [total] bool, true = real; offsets [sequences + 1] int64 on the CPU, from 0 to total. Any
 // strides; only a last dimension with gaps is copied. The meaning of each operator stands in
 // yoso/ops/<name>.h, that of attention in yoso/torch/attention_call.h.
-// On a GPU: all tensors but offsets and seed are on one device, and the work is queued on torch's
+// On a GPU: all tensors but offsets and the seed of attention are on one device, and the work is queued on torch's
 // current stream. Nothing waits for it, so a call can be captured in a CUDA graph: with the hashes
 // of a seed on the CPU, or with those of the seed that stands on the GPU when it is replayed.
 // Scratch memory is torch's. float64 is refused.
