@@ -9,20 +9,20 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <cmath>
 #include <mutex>
 
+#include "yoso/core/dropout.h"
 #include "yoso/core/random.h"
 
 namespace yoso::nn {
 namespace {
 
-constexpr int64_t kPerBlock = 8;     // 16 bits of a random block decide on one element
+constexpr int64_t kPerBlock = DropoutRate::kPerBlock;
 constexpr int64_t kGrain = 1 << 12;  // blocks of a thread's share: worth more than its start
 
 struct Mask {
   uint64_t seed;
-  uint32_t dropped;  // of 65536
+  DropoutRate rate;
 
   at::Tensor apply(const at::Tensor& x) const {
     const at::Tensor in = x.contiguous();
@@ -37,16 +37,15 @@ struct Mask {
   void fill(const T* x, T* y, int64_t size) const {
     using Wide =
         at::opmath_type<T>;  // float for 16-bit types: the scale must not be rounded to them
-    const Wide scale = Wide(65536) / static_cast<Wide>(65536 - dropped);
+    const Wide scale = rate.scale<Wide>();
     const int64_t blocks = (size + kPerBlock - 1) / kPerBlock;
     at::parallel_for(0, blocks, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         const auto bits = random_block(seed, 0, static_cast<uint64_t>(block));
         const int64_t first = block * kPerBlock, count = std::min(kPerBlock, size - first);
         for (int64_t i = 0; i < count; ++i) {
-          const uint32_t draw = bits[static_cast<size_t>(i / 2)] >> (i % 2 * 16) & 0xffffu;
           y[first + i] =
-              draw < dropped ? T(0) : static_cast<T>(static_cast<Wide>(x[first + i]) * scale);
+              rate.drops(bits, i) ? T(0) : static_cast<T>(static_cast<Wide>(x[first + i]) * scale);
         }
       }
     });
@@ -58,14 +57,14 @@ class DropoutFunction : public torch::autograd::Function<DropoutFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
                             const Mask& mask) {
     ctx->saved_data["seed"] = static_cast<int64_t>(mask.seed);
-    ctx->saved_data["dropped"] = static_cast<int64_t>(mask.dropped);
+    ctx->saved_data["dropped"] = mask.rate.dropped;
     return mask.apply(x);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
     const Mask mask{static_cast<uint64_t>(ctx->saved_data["seed"].toInt()),
-                    static_cast<uint32_t>(ctx->saved_data["dropped"].toInt())};
+                    {ctx->saved_data["dropped"].toInt()}};
     return {mask.apply(grads[0]), {}};
   }
 };
@@ -80,9 +79,9 @@ uint64_t draw_seed() {
 
 at::Tensor DropoutImpl::forward(const at::Tensor& x) {
   if (!x.is_cpu()) return at::dropout(x, p_, is_training());
-  const auto dropped = static_cast<uint32_t>(std::lround(p_ * 65536));
-  if (!is_training() || dropped == 0) return x;
-  return DropoutFunction::apply(x, Mask{draw_seed(), dropped});
+  const DropoutRate now = DropoutRate::of(rate());
+  if (now.dropped == 0) return x;
+  return DropoutFunction::apply(x, Mask{draw_seed(), now});
 }
 
 }  // namespace yoso::nn

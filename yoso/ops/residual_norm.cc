@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "yoso/core/random.h"
 #include "yoso/ops/check_rows.h"
 #include "yoso/ops/reference.h"
 
@@ -35,12 +36,11 @@ void check_sums(const char* op, const char* name, const ConstArray& a, const Con
 }
 
 void check_dropout(const char* op, const DropoutMask& dropout) {
-  if (dropout.dropped < 0 || dropout.dropped >= 65536) {
-    fail(op, ": dropped is ", dropout.dropped, ", expected 0 to 65535");
+  const int64_t dropped = dropout.rate.dropped, most = DropoutRate::kWhole - 1;
+  if (dropped < 0 || dropped > most) {
+    fail(op, ": dropped is ", dropped, ", expected 0 to ", most);
   }
-  if (dropout.dropped > 0 && dropout.seed == nullptr) {
-    fail(op, ": seed is null, expected one number");
-  }
+  if (dropped > 0 && dropout.seed == nullptr) fail(op, ": seed is null, expected one number");
 }
 
 // Calls f(b, h, i, row number) for every row.
@@ -56,11 +56,12 @@ void for_each_row(const ConstArray& x, F&& f) {
 // k x / (1 - p)
 double dropped(const DropoutMask& dropout, const ConstArray& like, int64_t row, int64_t c,
                double x) {
-  if (dropout.dropped == 0) return x;
-  const int64_t blocks = (like.cols + DropoutMask::kPerBlock - 1) / DropoutMask::kPerBlock;
+  const DropoutRate& rate = dropout.rate;
+  if (rate.dropped == 0) return x;
+  const int64_t blocks = (like.cols + rate.kPerBlock - 1) / rate.kPerBlock;
   const auto block = random_block(static_cast<uint64_t>(*dropout.seed), 0,
-                                  static_cast<uint64_t>(row * blocks + c / DropoutMask::kPerBlock));
-  return dropout.drops(block, c) ? 0 : dropout.scale<double>() * x;
+                                  static_cast<uint64_t>(row * blocks + c / rate.kPerBlock));
+  return rate.drops(block, c) ? 0 : rate.scale<double>() * x;
 }
 
 }  // namespace

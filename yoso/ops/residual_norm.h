@@ -10,30 +10,19 @@
 //   branch_grad_i = k_i x_grad_i / (1 - p),            bias_grad = sum_i branch_grad_i
 //
 // k is drawn from a seed, again in the gradient: element c of row r (of all B H N, in order) is
-// dropped where 16 bits of block r ceil(W / 8) + c / 8 of stream 0 (core/random.h) say so.
+// dropped where block r ceil(W / 8) + c / 8 of stream 0 says so (core/dropout.h).
 // O(N W). Ba, Layer Normalization, arXiv 1607.06450; Srivastava et al., Dropout, JMLR 2014.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "yoso/core/array.h"
-#include "yoso/core/random.h"
+#include "yoso/core/dropout.h"
 
 namespace yoso {
 
 struct DropoutMask {
   const int64_t* seed = nullptr;  // where the operator runs; read when something is dropped
-  int64_t dropped = 0;            // p in 65,536ths, below 65,536
-
-  // 1 / (1 - p)
-  template <class T>
-  constexpr T scale() const {
-    return T{65536} / static_cast<T>(65536 - dropped);
-  }
-  static constexpr int64_t kPerBlock = 8;  // elements that a random block decides on
-  // Whether element c % 8 of its block is dropped.
-  constexpr bool drops(const std::array<uint32_t, 4>& block, int64_t c) const {
-    return (block[static_cast<size_t>(c % 8 / 2)] >> (c % 2 * 16) & 0xffff) < dropped;
-  }
+  DropoutRate rate;               // below 1
 };
 
 struct ResidualNorm {

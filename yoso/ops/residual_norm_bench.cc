@@ -11,7 +11,7 @@ namespace {
 using namespace yoso::testing;
 
 constexpr int64_t kRows = 16384, kSeed = 1;
-constexpr DropoutMask kDropout{.seed = &kSeed, .dropped = 6554};
+constexpr DropoutMask kDropout{.seed = &kSeed, .rate = {6554}};
 
 Buffer normal(DType dtype, int64_t width) {
   Buffer x(dtype, 1, 1, kRows, width);

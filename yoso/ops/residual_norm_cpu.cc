@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "yoso/core/random.h"
 #include "yoso/cpu/parallel.h"
 #include "yoso/ops/residual_norm.h"
 
@@ -34,15 +35,15 @@ void for_each_row(const ConstArray& x, const Body& body) {
 // x[c] *= k / (1 - p) for a row.
 template <class Acc>
 void drop(const DropoutMask& dropout, int64_t row, int64_t width, Acc* x) {
-  if (dropout.dropped == 0) return;
-  constexpr int64_t kPerBlock = DropoutMask::kPerBlock;
-  const int64_t blocks = (width + kPerBlock - 1) / kPerBlock;
+  const DropoutRate& rate = dropout.rate;
+  if (rate.dropped == 0) return;
+  const int64_t blocks = (width + rate.kPerBlock - 1) / rate.kPerBlock;
   for (int64_t block = 0; block < blocks; ++block) {
     const auto bits = random_block(static_cast<uint64_t>(*dropout.seed), 0,
                                    static_cast<uint64_t>(row * blocks + block));
-    const int64_t last = std::min((block + 1) * kPerBlock, width);
-    for (int64_t c = block * kPerBlock; c < last; ++c) {
-      x[c] = dropout.drops(bits, c) ? 0 : x[c] * dropout.scale<Acc>();
+    const int64_t last = std::min((block + 1) * rate.kPerBlock, width);
+    for (int64_t c = block * rate.kPerBlock; c < last; ++c) {
+      x[c] = rate.drops(bits, c) ? 0 : x[c] * rate.scale<Acc>();
     }
   }
 }

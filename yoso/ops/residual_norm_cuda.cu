@@ -1,7 +1,9 @@
 // A team of lanes a row, which stays in registers, eight columns a lane at a time. A block takes
-// kRowsPerBlock rows and sums their columns, if asked to, in the order of the rows; what blocks have
-// is added up by sum_parts. Bound by memory: a row is read and written once.
+// kRowsPerBlock rows and sums their columns, if asked to; what blocks have is added up by sum_parts.
+// The order of a sum depends on the numbers of rows and columns alone. Bound by memory: a row is read
+// and written once.
 // SPDX-License-Identifier: Apache-2.0
+#include "yoso/core/random.h"
 #include "yoso/cuda/elements.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/cuda/stream.h"
@@ -12,7 +14,7 @@ namespace {
 
 constexpr int kThreads = 256, kRowsPerBlock = 128;
 constexpr int kSize = 8;  // columns of a lane that are neighbours
-static_assert(kSize == DropoutMask::kPerBlock);
+static_assert(kSize == DropoutRate::kPerBlock);
 
 template <int kChunks>
 using MyRow = float[kChunks][kSize];
@@ -93,13 +95,13 @@ __device__ inline void store(const Array& x, int64_t to, int c, bool whole,
 // x *= k / (1 - p) for kSize columns.
 __device__ inline void drop(const DropoutMask& dropout, int64_t row, int c, int64_t width,
                             float (&x)[kSize]) {
-  if (dropout.dropped == 0) return;
+  if (dropout.rate.dropped == 0) return;
   const auto block =
       random_block(static_cast<uint64_t>(*dropout.seed), 0,
                    static_cast<uint64_t>(row * ((width + kSize - 1) / kSize) + c / kSize));
 #pragma unroll
   for (int j = 0; j < kSize; ++j)
-    x[j] = dropout.drops(block, j) ? 0.0f : x[j] * dropout.scale<float>();
+    x[j] = dropout.rate.drops(block, j) ? 0.0f : x[j] * dropout.rate.scale<float>();
 }
 
 template <int kChunks>
@@ -272,10 +274,6 @@ void with_chunks(const ConstArray& x, F&& f) {
   chunks <= 2 ? f.template operator()<2>() : f.template operator()<4>();
 }
 
-void check_type(const char* op, const char* name, const ConstArray& x) {
-  with_gpu_type(op, name, x.dtype, [&]<class T>() { static_cast<void>(x); });
-}
-
 // Whether kSize columns at a time are all of each row, at addresses for one load.
 template <class... Arrays>
 bool are_whole(const Arrays&... arrays) {
@@ -292,7 +290,7 @@ void add_parts(const char* op, const float* parts, const ConstArray& x, const Ar
 
 void residual_norm(const ResidualNorm& a, Stream& stream) {
   a.check();
-  check_type(a.kName, "x", a.x);  // which all others go with
+  check_gpu_type(a.kName, "x", a.x.dtype);  // which all others go with
   const bool whole = are_whole(a.x, a.branch, a.bias, a.sum, a.norm);
   with_chunks(a.x, [&]<int kChunks>() {
     launch(a.kName, stream.handle(), blocks_of(a.x), kThreads, 0, add_and_normalise<kChunks>, a,
@@ -302,7 +300,7 @@ void residual_norm(const ResidualNorm& a, Stream& stream) {
 
 void residual_norm_grad(const ResidualNormGrad& a, Stream& stream) {
   a.check();
-  check_type(a.kName, "norm", a.norm);
+  check_gpu_type(a.kName, "norm", a.norm.dtype);
   const Stream::Scope scope(stream);
   float* parts =
       a.bias_grad.data ? stream.allocate<float>(blocks_of(a.norm) * a.norm.cols) : nullptr;
@@ -316,7 +314,7 @@ void residual_norm_grad(const ResidualNormGrad& a, Stream& stream) {
 
 void column_sums(const ColumnSums& a, Stream& stream) {
   a.check();
-  check_type(a.kName, "x", a.x);
+  check_gpu_type(a.kName, "x", a.x.dtype);
   const Stream::Scope scope(stream);
   float* parts = stream.allocate<float>(blocks_of(a.x) * a.x.cols);
   with_chunks(a.x, [&]<int kChunks>() {

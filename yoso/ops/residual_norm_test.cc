@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "yoso/cpu/parallel.h"
 #include "yoso/ops/backend_testing.h"
 #include "yoso/ops/testing.h"
 
@@ -44,7 +45,7 @@ class ResidualNormTest : public ::testing::TestWithParam<NormShape> {
     const NormShape& s = GetParam();
     return {accumulator(dtype), s.batch, s.heads, 1, s.rows, s.layout};
   }
-  DropoutMask dropout() const { return {.seed = &kSeed, .dropped = GetParam().dropped}; }
+  DropoutMask dropout() const { return {.seed = &kSeed, .rate = {GetParam().dropped}}; }
 };
 
 // Types that go with each other: of x, of the branch and the norm.
@@ -104,7 +105,7 @@ TEST_P(ResidualNormTest, MatchesReference) {
                   !with_branch || rest == 0
                       ? 0
                       : (std::abs(branch.at(b, h, i, c)) + std::abs(bias.at(0, 0, 0, c))) *
-                            dropout().scale<double>();
+                            dropout().rate.scale<double>();
               terms.set(b, h, i, c, std::abs(x.at(b, h, i, c)) + both);
               most = std::max(most, terms.at(b, h, i, c) + std::sqrt(width) / s);
             }
@@ -174,7 +175,7 @@ TEST_P(ResidualNormTest, GradientMatchesReference) {
                                                        std::abs(norm.at(b, h, i, c)) * along) +
                                (has_sum_grad ? std::abs(sum_grad.at(b, h, i, c)) : 0);
               magnitude.set(b, h, i, c, m);
-              of_branch.set(b, h, i, c, m * dropout().scale<double>());
+              of_branch.set(b, h, i, c, m * dropout().rate.scale<double>());
               of_bias.set(0, 0, 0, c, of_bias.at(0, 0, 0, c) + of_branch.at(b, h, i, c));
             }
           }
@@ -241,7 +242,7 @@ TEST(ResidualNorm, DropsTheSameElementsForwardAndBackward) {
   x.fill([](auto...) { return 0; });
   branch.fill([](auto...) { return 3; });
   grad.fill([](auto...) { return 3; });
-  const DropoutMask dropout{.seed = &kSeed, .dropped = kDropped};
+  const DropoutMask dropout{.seed = &kSeed, .rate = {kDropped}};
   backend::residual_norm({.x = std::as_const(x).array(),
                           .branch = std::as_const(branch).array(),
                           .bias = {},
@@ -270,30 +271,58 @@ TEST(ResidualNorm, DropsTheSameElementsForwardAndBackward) {
   EXPECT_NEAR(dropped, kRows * kWidth / 4.0, 5 * std::sqrt(kRows * kWidth * 3.0 / 16));
 }
 
-TEST(ResidualNorm, SameBitsForAnyNumberOfThreadsAndAlone) {
-  Buffer x(DType::kFloat32, 1, 1, 1000, 64), one(DType::kFloat32, 1, 1, 128, 64);
-  fill_normal(x, 1);
-  one.fill([&](auto, auto, int64_t i, int64_t c) { return x.at(0, 0, i, c); });
-  Buffer all_sum(DType::kFloat32, 1, 1, 1, 64), one_sum = all_sum, again = all_sum;
-  backend::column_sums({std::as_const(x).array(), all_sum.array()});
-  backend::column_sums({std::as_const(x).array(), again.array()});
-  EXPECT_TRUE(equal(all_sum, again));
-  Buffer norm = x, scale(DType::kFloat32, 1, 1, 1, 1000), one_norm = one,
-         one_scale(DType::kFloat32, 1, 1, 1, 128);
-  const auto norm_of = [](const Buffer& in, Buffer& out, Buffer& scale) {
-    backend::residual_norm({.x = in.array(),
-                            .branch = {},
-                            .bias = {},
-                            .dropout = {},
-                            .sum = {},
-                            .norm = out.array(),
-                            .scale = scale.array()});
+// The norm, its gradients and the sums of their columns over 1,000 rows, and of the first 128 alone.
+TEST(ResidualNorm, AnyNumberOfThreadsGivesTheSameBits) {
+  struct Results {
+    Buffer sum, norm, scale, x_grad, branch_grad, bias_grad, columns;
   };
-  norm_of(x, norm, scale);
-  norm_of(one, one_norm, one_scale);
-  one_norm.for_each([&](auto b, auto h, auto i, auto c) {
-    EXPECT_EQ(one_norm.at(b, h, i, c), norm.at(b, h, i, c));
-  });
+  const auto results_of = [](DType dtype, int64_t rows) {
+    constexpr int64_t kWidth = 65;
+    Buffer all(dtype, 1, 1, 1000, kWidth), x(dtype, 1, 1, rows, kWidth);
+    fill_normal(all, 1);
+    x.fill([&](auto... at) { return all.at(at...); });
+    const Buffer column(accumulator(dtype), 1, 1, 1, kWidth);
+    Results r{x, x, {accumulator(dtype), 1, 1, 1, rows}, x, x, column, column};
+    const DropoutMask dropout{.seed = &kSeed, .rate = {6554}};
+    const ConstArray in = std::as_const(x).array();
+    backend::residual_norm({.x = in,
+                            .branch = in,
+                            .bias = {},
+                            .dropout = dropout,
+                            .sum = r.sum.array(),
+                            .norm = r.norm.array(),
+                            .scale = r.scale.array()});
+    backend::residual_norm_grad({.norm = std::as_const(r.norm).array(),
+                                 .scale = std::as_const(r.scale).array(),
+                                 .sum_grad = in,
+                                 .norm_grad = in,
+                                 .dropout = dropout,
+                                 .x_grad = r.x_grad.array(),
+                                 .branch_grad = r.branch_grad.array(),
+                                 .bias_grad = r.bias_grad.array()});
+    backend::column_sums({in, r.columns.array()});
+    return r;
+  };
+  const int64_t threads = cpu::num_threads();
+  for (DType dtype : kFloatTypes) {
+    cpu::set_num_threads(1);
+    const Results one = results_of(dtype, 1000), first = results_of(dtype, 128);
+    for (int64_t count : {2, 5}) {
+      cpu::set_num_threads(count);
+      const Results again = results_of(dtype, 1000);
+      for (Buffer Results::*x : {&Results::sum, &Results::norm, &Results::scale, &Results::x_grad,
+                                 &Results::branch_grad, &Results::bias_grad, &Results::columns}) {
+        EXPECT_TRUE(equal(again.*x, one.*x)) << count << " " << name_of(dtype);
+      }
+    }
+    for (Buffer Results::*x :
+         {&Results::sum, &Results::norm, &Results::x_grad, &Results::branch_grad}) {
+      (first.*x).for_each([&](auto... at) {
+        EXPECT_EQ((first.*x).at(at...), (one.*x).at(at...)) << name_of(dtype);
+      });
+    }
+  }
+  cpu::set_num_threads(threads);
 }
 
 TEST(ResidualNorm, RefusesByName) {
@@ -328,9 +357,9 @@ TEST(ResidualNorm, RefusesByName) {
               HasSubstr("residual_norm: x.cols is 1025, expected 1 to 1024"));
   EXPECT_THAT(changed([](auto& a) { a.scale = {}; }), HasSubstr("scale is null"));
   EXPECT_THAT(changed([](auto& a) { a.epsilon = 0; }), HasSubstr("epsilon is 0"));
-  EXPECT_THAT(changed([](auto& a) { a.dropout.dropped = 65536; }),
+  EXPECT_THAT(changed([](auto& a) { a.dropout.rate.dropped = 65536; }),
               HasSubstr("dropped is 65536, expected 0 to 65535"));
-  EXPECT_THAT(changed([](auto& a) { a.dropout.dropped = 1; }), HasSubstr("seed is null"));
+  EXPECT_THAT(changed([](auto& a) { a.dropout.rate.dropped = 1; }), HasSubstr("seed is null"));
   EXPECT_THAT(message([&] {
                 ColumnSums{in, half_row.array()}.check();
               }),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/ops/residual_norm.h"
 
-#include <cmath>
+#include <algorithm>
 #include <tuple>
 
 #include "yoso/core/check.h"
@@ -12,15 +12,14 @@
 namespace yoso {
 namespace {
 
-constexpr double kParts = 65536;  // of a probability
-
-// `rate` is rounded to 1 / 65,536.
+// `rate` is rounded, but not to 1.
 DropoutMask mask_of(const char* op, const Tensor& like, const OptionalTensor& seed, double rate) {
   if (!(rate >= 0 && rate < 1))
     fail(op, ": dropout is ", rate, ", expected at least 0 and below 1");
   DropoutMask mask;
-  mask.dropped = std::min(std::lround(rate * kParts), std::lround(kParts) - 1);
-  if (mask.dropped == 0) return mask;
+  mask.rate = DropoutRate::of(rate);
+  mask.rate.dropped = std::min(mask.rate.dropped, DropoutRate::kWhole - 1);
+  if (mask.rate.dropped == 0) return mask;
   if (!seed) fail(op, ": seed is absent, expected one where something is dropped");
   if (!same_device(*seed, like)) {
     fail(op, ": seed is on ", device_text(*seed), ", expected ", device_text(like));
