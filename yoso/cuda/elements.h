@@ -103,21 +103,19 @@ __device__ inline void with_element(DType dtype, F&& f) {
   }
 }
 
-// Calls f.template operator()<T>() with float, BFloat16 or Float16. Operators refuse other types of
-// `what` here, by name.
+// Operators refuse types of `what` that a GPU has no kernels for here, by name.
+inline void check_gpu_type(const char* op, const char* what, DType dtype) {
+  if (dtype == DType::kFloat32 || dtype == DType::kBFloat16 || dtype == DType::kFloat16) return;
+  fail(op, ": ", what, " is ", name_of(dtype), ", expected float32, bfloat16 or float16 on a GPU");
+}
+
+// Calls f.template operator()<T>() with float, BFloat16 or Float16.
 template <class F>
 decltype(auto) with_gpu_type(const char* op, const char* what, DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return f.template operator()<float>();
-    case DType::kBFloat16:
-      return f.template operator()<BFloat16>();
-    case DType::kFloat16:
-      return f.template operator()<Float16>();
-    default:
-      fail(op, ": ", what, " is ", name_of(dtype),
-           ", expected float32, bfloat16 or float16 on a GPU");
-  }
+  check_gpu_type(op, what, dtype);
+  if (dtype == DType::kFloat32) return f.template operator()<float>();
+  return dtype == DType::kBFloat16 ? f.template operator()<BFloat16>()
+                                   : f.template operator()<Float16>();
 }
 
 }  // namespace yoso::cuda

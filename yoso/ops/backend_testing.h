@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -248,36 +249,32 @@ inline void unit_rows_grad(const UnitRowsGrad& call) {
   gpu.finish();
 }
 
-inline void residual_norm(const ResidualNorm& call) {
-  ResidualNorm a = call;
+// `run` on copies of these arrays, and of the seed where there is one.
+template <class Op>
+void mirrored(Op a, void (*run)(const Op&, cuda::Stream&),
+              std::initializer_list<ConstArray Op::*> inputs,
+              std::initializer_list<Array Op::*> outputs) {
   a.check();
   Mirror gpu;
-  for (ConstArray* x : {&a.x, &a.branch, &a.bias}) gpu.input(*x);
-  for (Array* x : {&a.sum, &a.norm, &a.scale}) gpu.output(*x);
-  if (a.dropout.seed) a.dropout.seed = gpu.input(a.dropout.seed, 1);
-  cuda::residual_norm(a, gpu.stream());
+  for (const auto x : inputs) gpu.input(a.*x);
+  for (const auto x : outputs) gpu.output(a.*x);
+  if constexpr (requires { a.dropout; }) a.dropout.seed = gpu.input(a.dropout.seed, 1);
+  run(a, gpu.stream());
   gpu.finish();
 }
 
-inline void residual_norm_grad(const ResidualNormGrad& call) {
-  ResidualNormGrad a = call;
-  a.check();
-  Mirror gpu;
-  for (ConstArray* x : {&a.norm, &a.scale, &a.sum_grad, &a.norm_grad}) gpu.input(*x);
-  for (Array* x : {&a.x_grad, &a.branch_grad, &a.bias_grad}) gpu.output(*x);
-  if (a.dropout.seed) a.dropout.seed = gpu.input(a.dropout.seed, 1);
-  cuda::residual_norm_grad(a, gpu.stream());
-  gpu.finish();
+inline void residual_norm(const ResidualNorm& a) {
+  using Op = ResidualNorm;
+  mirrored(a, cuda::residual_norm, {&Op::x, &Op::branch, &Op::bias},
+           {&Op::sum, &Op::norm, &Op::scale});
 }
-
-inline void column_sums(const ColumnSums& call) {
-  ColumnSums a = call;
-  a.check();
-  Mirror gpu;
-  gpu.input(a.x);
-  gpu.output(a.out);
-  cuda::column_sums(a, gpu.stream());
-  gpu.finish();
+inline void residual_norm_grad(const ResidualNormGrad& a) {
+  using Op = ResidualNormGrad;
+  mirrored(a, cuda::residual_norm_grad, {&Op::norm, &Op::scale, &Op::sum_grad, &Op::norm_grad},
+           {&Op::x_grad, &Op::branch_grad, &Op::bias_grad});
+}
+inline void column_sums(const ColumnSums& a) {
+  mirrored(a, cuda::column_sums, {&ColumnSums::x}, {&ColumnSums::out});
 }
 
 }  // namespace backend

@@ -449,13 +449,6 @@ Pass pass_of(const CollisionSums& sums) {
   return a;
 }
 
-// Calls f.template operator()<kWidth>() for the narrowest tiles.
-template <class F>
-auto with_width(int64_t width, F&& f) {
-  if (width <= 32) return f.template operator()<32>();
-  return width <= 64 ? f.template operator()<64>() : f.template operator()<128>();
-}
-
 template <class T, Sum kSum>
 void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const GpuSide& moving,
          Stream& stream) {

@@ -7,7 +7,7 @@
 // which is bucket_attention, the gradient of its values (keys fixed), and that of queries or keys.
 // Collisions are counted pair by pair; the rest is products of matrices on tensor cores, in the
 // order of the real rows. The work grows with the square of the length, 2 V or 2 (D + V) operations
-// and T + 2 of 32 bits a word of 32 hashes for every pair, whatever the codes; that of buckets, with
+// and T + 3 of 32 bits a word of 32 hashes for every pair, whatever the codes; that of buckets, with
 // the number of hashes and with how crowded they are.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

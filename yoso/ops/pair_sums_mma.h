@@ -346,17 +346,20 @@ inline bool fits_tensor_cores(const ConstArray& rows, const ConstArray& values) 
   return size_of(rows.dtype) == 2 && rows.cols <= 128 && values.cols <= 128;
 }
 
+// Calls f.template operator()<kWidth>() for the narrowest tiles of at least `width` columns.
+template <class F>
+auto with_width(int64_t width, F&& f) {
+  if (width <= 32) return f.template operator()<32>();
+  return width <= 64 ? f.template operator()<64>() : f.template operator()<128>();
+}
+
 // Calls f.template operator()<T, kWidth>() for the narrowest tiles that hold the arrays of `a`.
 template <class F>
 void with_tile(const PairSums& a, F&& f) {
-  const int64_t width = std::max(a.moving.rows.cols, a.moving.values.cols);
-  const auto with_width = [&]<class T>() {
-    if (width <= 32) return f.template operator()<T, 32>();
-    if (width <= 64) return f.template operator()<T, 64>();
-    f.template operator()<T, 128>();
-  };
-  a.moving.rows.dtype == DType::kBFloat16 ? with_width.template operator()<BFloat16>()
-                                          : with_width.template operator()<Float16>();
+  with_width(std::max(a.moving.rows.cols, a.moving.values.cols), [&]<int kWidth>() {
+    a.moving.rows.dtype == DType::kBFloat16 ? f.template operator()<BFloat16, kWidth>()
+                                            : f.template operator()<Float16, kWidth>();
+  });
 }
 
 template <class Engine>
