@@ -152,6 +152,15 @@ def test_ragged_padded_and_alone_give_the_same_bits(device, mode, dtype):
         assert torch.equal(part, yoso.attention(x[None], x[None], x[None], **options)[0])
         assert torch.equal(part, from_padded[b, : lengths[b]])
         assert not from_padded[b, lengths[b] :].any()
+    # With max_seqlen they stay where they are, and may end before the rows on a GPU.
+    options["max_seqlen"] = 33
+    assert torch.equal(
+        yoso.attention(ragged, ragged, ragged, cu_seqlens=cu_seqlens, **options), from_ragged
+    )
+    if device == "cuda":
+        longer = torch.cat([ragged, ragged[:4] * torch.nan])
+        out = yoso.attention(longer, longer, longer, cu_seqlens=cu_seqlens, **options)
+        assert torch.equal(out[:-4], from_ragged) and not out[-4:].any()
 
 
 def test_auto_takes_the_faster_mode(device):

@@ -147,6 +147,19 @@ def test_offsets_that_do_not_fit(offsets, words, mode):
     assert refusal(RuntimeError, attend(ROWS, ROWS, ROWS, **options)).endswith(words)
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(max_seqlen=9), "9, expected None without cu_seqlens"),
+        (dict(max_seqlen=-1, cu_seqlens=torch.tensor([0, 9])), "-1, expected at least 0"),
+    ],
+)
+def test_lengths_that_cannot_be(options, words):
+    rows = ROWS if "cu_seqlens" in options else ROWS[None]
+    message = refusal(ValueError, attend(rows, rows, rows, **options))
+    assert message == f"yoso.attention: max_seqlen is {words}"
+
+
 def test_offsets_of_another_type():
     offsets = torch.tensor([0.0, 9.0])
     assert refusal(TypeError, attend(ROWS, ROWS, ROWS, cu_seqlens=offsets)) == (

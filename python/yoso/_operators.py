@@ -87,6 +87,7 @@ def _(
     query_offsets: _OptionalTensor = None,
     key_offsets: _OptionalTensor = None,
     dtype: Optional[torch.dtype] = None,
+    longest: Optional[int] = None,
 ) -> Tensor:
     _check_devices(
         "bucket_attention",
@@ -125,6 +126,7 @@ def _(
     query_offsets: _OptionalTensor = None,
     key_offsets: _OptionalTensor = None,
     dtype: Optional[torch.dtype] = None,
+    longest: Optional[int] = None,
 ) -> Tensor:
     return queries.new_empty(*queries.shape[:-1], values.shape[-1], dtype=dtype or values.dtype)
 
@@ -206,6 +208,7 @@ def _(
     normalize_output: bool,
     backward_hashes: Optional[int],
     heads_first: bool,
+    longest: Optional[int] = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _check_devices(
         "yoso_attention", query, key=key, value=value, query_mask=query_mask, key_mask=key_mask
@@ -233,7 +236,7 @@ def _(
     value: Tensor,
     *args: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    heads_first, need_query_or_key, need_value = args[-3:]
+    heads_first, need_query_or_key, need_value = args[14:17]  # as the schema has them
 
     def gradient(like: Tensor, needed: bool) -> Tensor:
         if not needed:
@@ -268,8 +271,8 @@ class _Attention(torch.autograd.Function):
         if out_grad is None:
             return None, None, None, None
         need_query, need_key, need_value, _ = ctx.needs_input_grad
-        num_hashes, code_bits, mode, gradient, _, _, *last = ctx.options
-        options = num_hashes, code_bits, mode, gradient, *last, need_query or need_key, need_value
+        *options, _, _, backward_hashes, heads_first, longest = ctx.options
+        options += backward_hashes, heads_first, need_query or need_key, need_value, longest
         query_grad, key_grad, value_grad = _ops.attention_backward.default(
             out_grad, *ctx.saved_tensors, *options
         )
@@ -301,7 +304,8 @@ def _forward(
         output = _attention(query, key, value, *others)
     result = output if others[10] else (None, None, *output[2:])  # normalize_output
     ctx.save_for_backward(query, key, value, *result, *others[:5])
-    ctx.options = others[5:]
+    # The dispatcher leaves out a last argument, longest, that is its default.
+    ctx.options = others[5:] if len(others) == 14 else (*others[5:], None)
     return output
 
 
@@ -336,7 +340,7 @@ _library.impl("attention", _with_autograd, "Autograd", with_keyset=True)
 
 
 def _keep_bucket_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    query_codes, key_codes, values, ctx.code_bits, *sides, _ = inputs
+    query_codes, key_codes, values, ctx.code_bits, *sides, _, ctx.longest = inputs
     ctx.save_for_backward(query_codes, key_codes, *sides)
     ctx.dtype = values.dtype
 
@@ -345,9 +349,9 @@ def _bucket_attention_gradients(ctx: Any, out_grad: Tensor) -> tuple[_OptionalTe
     query_codes, key_codes, query_mask, key_mask, query_offsets, key_offsets = ctx.saved_tensors
     sides = key_mask, query_mask, key_offsets, query_offsets
     value_grad = bucket_attention(
-        key_codes, query_codes, out_grad, ctx.code_bits, *sides, ctx.dtype
+        key_codes, query_codes, out_grad, ctx.code_bits, *sides, ctx.dtype, ctx.longest
     )
-    return None, None, value_grad, None, None, None, None, None, None
+    return None, None, value_grad, None, None, None, None, None, None, None
 
 
 torch.library.register_autograd(

@@ -51,6 +51,7 @@ def attention(
     cu_seqlens: Optional[Tensor] = None,
     query_cu_seqlens: Optional[Tensor] = None,
     key_cu_seqlens: Optional[Tensor] = None,
+    max_seqlen: Optional[int] = None,
     num_hashes: int = 32,
     code_bits: Optional[float] = None,
     mode: Mode = "auto",
@@ -79,10 +80,15 @@ def attention(
         query_mask: [B, Nq], real tokens of the queries alone.
         key_mask: [B, Nk], real tokens of the keys alone.
         cu_seqlens: [B + 1] of int32 or int64, from 0 to total: where the sequences of a ragged batch
-            begin, for both sides. On a GPU they are copied to the CPU, which waits for the GPU: pass
-            int64 on the CPU.
+            begin, for both sides. On a GPU they are copied to the CPU, which waits for the GPU, unless
+            `max_seqlen` is given: pass int64 on the CPU, or that.
         query_cu_seqlens: [B + 1], for the queries alone, with `key_cu_seqlens`.
         key_cu_seqlens: [B + 1], for the keys alone, with `query_cu_seqlens`.
+        max_seqlen: at least the tokens of the longest sequence of either side. With it cu_seqlens on
+            the GPU of query stay there: nothing waits for them, a CUDA graph reads them when it
+            replays, and they may end before total: tokens that follow give 0. That they rise and no
+            sequence is longer is checked on the GPU, where a mistake stops all work of the process.
+            Scratch memory grows with B x max_seqlen.
         num_hashes: M, at least 1.
         code_bits: T; more than 0, and an integer from 1 to 16 when sampled. None: 8.
         mode: "sampled", "expected", or "auto": the faster one for device, length and, on a CPU, mask.
@@ -106,11 +112,11 @@ def attention(
 
     Raises:
         ValueError: is_causal is True; the layout is unknown; a mask or cu_seqlens for both sides is
-            not alone; the seed has more than 64 bits.
+            not alone; max_seqlen is negative or without cu_seqlens; the seed has more than 64 bits.
         TypeError: query, key, value, a mask or cu_seqlens is no tensor; cu_seqlens holds no
             integers; the seed is neither an int nor a tensor.
         RuntimeError: shapes, types or devices do not fit each other; a mask is not bool [B, N];
-            cu_seqlens does not rise from 0 to total; an option is out of its range.
+            cu_seqlens on the CPU does not rise from 0 to total; an option is out of its range.
         NotImplementedError: double backward or forward-mode differentiation is asked for.
     """
     if is_causal:
@@ -130,6 +136,8 @@ def attention(
     query_offsets, key_offsets = both_sides(
         "yoso.attention", "cu_seqlens", cu_seqlens, query_cu_seqlens, key_cu_seqlens
     )
+    if max_seqlen is not None:
+        _check_max_seqlen(max_seqlen, query_offsets)
     if seed is None:
         if mode != "expected":
             # On a GPU, nothing waits for it, and a CUDA graph draws another one when it replays.
@@ -144,8 +152,8 @@ def attention(
         value,
         query_mask,
         key_mask,
-        None if query_offsets is None else _offsets("query_cu_seqlens", query_offsets),
-        None if key_offsets is None else _offsets("key_cu_seqlens", key_offsets),
+        None if query_offsets is None else _offsets("query_cu_seqlens", query_offsets, max_seqlen),
+        None if key_offsets is None else _offsets("key_cu_seqlens", key_offsets, max_seqlen),
         seed,
         num_hashes,
         float(DEFAULT_CODE_BITS) if code_bits is None else code_bits,
@@ -155,6 +163,7 @@ def attention(
         normalize_output,
         backward_hashes,
         _heads_first(layout) and query_offsets is None,
+        max_seqlen,
     )
 
 
@@ -326,11 +335,22 @@ def _lower_bits(codes: Tensor, code_bits: int) -> Tensor:
     return codes
 
 
-def _offsets(name: str, cu_seqlens: Tensor) -> Tensor:
+def _check_max_seqlen(max_seqlen: int, cu_seqlens: Optional[Tensor]) -> None:
+    if cu_seqlens is None:
+        raise ValueError(
+            f"yoso.attention: max_seqlen is {max_seqlen}, expected None without cu_seqlens"
+        )
+    if max_seqlen < 0:
+        raise ValueError(f"yoso.attention: max_seqlen is {max_seqlen}, expected at least 0")
+
+
+def _offsets(name: str, cu_seqlens: Tensor, max_seqlen: Optional[int]) -> Tensor:
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(
             f"yoso.attention: {name} is {cu_seqlens.dtype}, expected torch.int32 or torch.int64"
         )
+    if max_seqlen is not None:
+        return cu_seqlens.to(torch.int64)
     return cu_seqlens.to("cpu", torch.int64)
 
 

@@ -38,8 +38,8 @@ struct Problem {
   at::Tensor query, key, value, out_grad;  // double, small integers
   at::Tensor query_mask, key_mask;
 
-  Rows query_rows() const { return {nullptr, 0, query_mask.data_ptr<bool>(), kQueries}; }
-  Rows key_rows() const { return {nullptr, 0, key_mask.data_ptr<bool>(), kKeys}; }
+  Rows query_rows() const { return {.mask = query_mask.data_ptr<bool>(), .mask_stride = kQueries}; }
+  Rows key_rows() const { return {.mask = key_mask.data_ptr<bool>(), .mask_stride = kKeys}; }
 };
 
 // Integers are exact in every type, and so are their Hadamard transforms: codes agree to the bit.

@@ -53,15 +53,20 @@ auto dense(T* data, int64_t batch, int64_t heads, int64_t rows, int64_t cols) {
 //
 // Padded: offsets is null and arrays are [sequences, H, N, *]. Ragged: arrays are
 // [1, H, total, *] and sequence b owns rows offsets[b] to offsets[b + 1] - 1. A mask may stand on
-// either; the content of masked rows is never looked at.
+// either; the content of masked rows is never looked at. Offsets that stand on a GPU, which nobody
+// waits for, may end before total: rows that follow are masked.
 struct Rows {
   const int64_t* offsets = nullptr;  // [sequences + 1], from 0 to total, never decreasing
   int64_t sequences = 0;             // read only with offsets
-  const bool* mask = nullptr;        // [batch, rows], true: real; null: all rows are real
-  int64_t mask_stride = 0;           // elements from one batch entry of the mask to the next
+  int64_t longest = 0;         // more than 0: offsets are on the GPU, and no sequence has more rows
+  const bool* mask = nullptr;  // [batch, rows], true: real; null: all rows are real
+  int64_t mask_stride = 0;     // elements from one batch entry of the mask to the next
 
   constexpr int64_t count(int64_t batch) const { return offsets ? sequences : batch; }
 };
+
+// Where an operator takes the offsets of ragged sequences from.
+enum class Offsets : uint8_t { kOnHost, kAnywhere };
 
 // The rows of one sequence: batch entry, first row, number of rows, and its mask or null.
 struct Sequence {

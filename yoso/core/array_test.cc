@@ -20,7 +20,7 @@ TEST(Array, DenseFindsEveryElement) {
 
 TEST(Rows, PaddedSequencesAreBatchEntries) {
   const bool mask[] = {true, true, false, /*stride*/ false, true, false, false};
-  const Rows side{nullptr, 0, mask, 4};
+  const Rows side{.mask = mask, .mask_stride = 4};
   EXPECT_EQ(side.count(2), 2);
   const Sequence second = sequence(side, 1, 3);
   EXPECT_EQ(second.batch, 1);
@@ -35,7 +35,7 @@ TEST(Rows, PaddedSequencesAreBatchEntries) {
 TEST(Rows, RaggedSequencesAreRunsOfRows) {
   const int64_t offsets[] = {0, 2, 2, 5};
   const bool mask[] = {true, true, false, true, false};
-  const Rows side{offsets, 3, mask, 5};
+  const Rows side{.offsets = offsets, .sequences = 3, .mask = mask, .mask_stride = 5};
   EXPECT_EQ(side.count(1), 3);
   EXPECT_EQ(sequence(side, 1, 5).rows, 0);
   const Sequence last = sequence(side, 2, 5);

@@ -9,7 +9,7 @@
 
 namespace yoso {
 
-void BucketAttention::check() const {
+void BucketAttention::check(Offsets allowed) const {
   check_codes(kName, query_codes, key_codes, code_bits);
   const int64_t hq = query_codes.heads, hk = key_codes.heads;
   const bool divides = hq == 0 || hk == 0 ? hq == hk : hq % hk == 0 || hk % hq == 0;
@@ -19,7 +19,8 @@ void BucketAttention::check() const {
   check_floating(kName, "values", values, key_codes.batch, hk, key_codes.cols, values.cols);
   check_floating_like(kName, "out", out, values, query_codes.batch, hq, query_codes.cols,
                       values.cols);
-  check_sides(kName, query_rows, key_rows, query_codes.batch, query_codes.cols, key_codes.cols);
+  check_sides(kName, query_rows, key_rows, query_codes.batch, query_codes.cols, key_codes.cols,
+              allowed);
 }
 
 // The definition, quadratic and in double. Never optimise this.

@@ -35,7 +35,8 @@ struct BucketAttention {
   // 16-bit rows pair by pair (collision_sums.h). 0: never. Absent: where that is faster.
   std::optional<int64_t> pairs_up_to;
 
-  void check() const;  // throws Error, naming the extent that disagrees
+  // Throws Error, naming the extent that disagrees.
+  void check(Offsets allowed = Offsets::kOnHost) const;
 };
 
 namespace reference {

@@ -218,22 +218,27 @@ __global__ void __launch_bounds__(kThreads, 4) sum_buckets(Sums s) {
 
 constexpr int kTeamRows = 64;  // of a crowded bucket, that one team adds up
 
-// The crowded buckets of sparse segments: a block looks at kThreads buckets.
+// The crowded buckets of sparse segments: a block looks at kBucketsOfBlock of a segment.
+constexpr int kBucketsOfBlock = 8 * kThreads;
 template <class T, int kSize>
 __global__ void __launch_bounds__(kThreads) sum_crowded(Sums s) {
   extern __shared__ float parts[];  // [teams][lanes * kSize]
-  __shared__ int crowded[kThreads], count;
+  __shared__ int crowded[kBucketsOfBlock], count;
   const BucketOrder& order = s.order;
-  const int64_t blocks = ceil_div(order.buckets, int64_t{kThreads});
+  const auto blocks = static_cast<uint32_t>(ceil_div(order.buckets, int64_t{kBucketsOfBlock}));
   const int64_t segment = blockIdx.x / blocks;
   const uint32_t* begin = order.begin_of(segment);
-  if (!is_sparse(begin, order.buckets)) return;
-  const int64_t bucket = blockIdx.x % blocks * kThreads + threadIdx.x;
-  const bool is_crowded = bucket < order.buckets && begin[bucket + 1] - begin[bucket] > kFew;
+  if (begin[order.buckets] == 0 || !is_sparse(begin, order.buckets)) return;
   if (threadIdx.x == 0) count = 0;
-  if (!__syncthreads_or(is_crowded)) return;
-  if (is_crowded) crowded[atomicAdd(&count, 1)] = static_cast<int>(bucket);  // in any order
   __syncthreads();
+  const int from = static_cast<int>(blockIdx.x % blocks) * kBucketsOfBlock;
+  const int until = static_cast<int>(min(order.buckets, int64_t{from + kBucketsOfBlock}));
+  for (int bucket = from + static_cast<int>(threadIdx.x); bucket < until; bucket += kThreads) {
+    const bool is_crowded = begin[bucket + 1] - begin[bucket] > kFew;
+    if (is_crowded) crowded[atomicAdd(&count, 1)] = bucket;  // in any order
+  }
+  __syncthreads();
+  if (count == 0) return;
 
   const int64_t hash = segment % order.wave.hashes;
   const int64_t head = segment / order.wave.hashes % order.wave.heads;
@@ -636,7 +641,7 @@ void run(const BucketAttention& a, Stream& stream) {
         sums.head = stream.allocate<float>(blocks * a.values.cols);
         sums.tail = stream.allocate<float>(blocks * a.values.cols);
         if (!by_ring) {
-          launch(op, stream.handle(), wave.segments() * ceil_div(buckets, int64_t{kThreads}),
+          launch(op, stream.handle(), wave.segments() * ceil_div(buckets, int64_t{kBucketsOfBlock}),
                  kThreads, kThreads * kSize * 4, sum_crowded<T, kSize>, sums);
         }
         if (by_ring || rows > kSparse * buckets) {
@@ -712,10 +717,13 @@ void run_by_length(const BucketAttention& a, int64_t up_to, Stream& stream) {
 }  // namespace
 
 void bucket_attention(const BucketAttention& a, Stream& stream) {
-  a.check();
+  a.check(Offsets::kAnywhere);
   with_gpu_type(BucketAttention::kName, "values", a.values.dtype, [&]<class T>() {
     if (a.out.size() == 0) return;
     const Stream::Scope scope(stream);
+    check_offsets_on_gpu(BucketAttention::kName, a.query_rows, a.out.rows, a.key_rows,
+                         a.values.rows, stream);
+    clear_rows_after(BucketAttention::kName, a.query_rows, a.out, stream);
     if constexpr (sizeof(T) == 2) {
       const int64_t up_to = a.pairs_up_to.value_or(pairs_up_to(a.query_codes.rows));
       if (up_to > 0 && a.values.heads > 0 &&

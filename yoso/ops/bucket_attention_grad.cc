@@ -10,10 +10,10 @@
 
 namespace yoso {
 
-void BucketAttentionGrad::check() const {
+void BucketAttentionGrad::check(Offsets allowed) const {
   check_codes(kName, query_codes, key_codes, code_bits);
   check_queries_keys_values(*this, query_codes.batch, query_codes.heads, key_codes.heads,
-                            query_codes.cols, key_codes.cols);
+                            query_codes.cols, key_codes.cols, allowed);
   check_grads(*this);
   if (of_rows) {
     YOSO_CHECK(query_scale.data != nullptr || queries.size() == 0, "query_scale", "absent",
@@ -21,6 +21,21 @@ void BucketAttentionGrad::check() const {
     YOSO_CHECK(key_scale.data != nullptr || keys.size() == 0, "key_scale", "absent",
                "a scale, for of_rows");
   }
+  if (value_grad.data != nullptr) {
+    check_floating_like(kName, "value_grad", value_grad, queries, keys.batch, keys.heads, keys.rows,
+                        values.cols);
+  }
+}
+
+BucketAttention BucketAttentionGrad::of_values() const {
+  return {.query_codes = key_codes,
+          .key_codes = query_codes,
+          .values = out_grad,
+          .out = value_grad,
+          .code_bits = code_bits,
+          .query_rows = key_rows,
+          .key_rows = query_rows,
+          .pairs_up_to = pairs_up_to};
 }
 
 namespace {
@@ -101,6 +116,7 @@ void reference::bucket_attention_grad(const BucketAttentionGrad& a) {
       }
     }
   }
+  if (a.value_grad.data != nullptr) bucket_attention(a.of_values());
 }
 
 }  // namespace yoso

@@ -43,14 +43,20 @@ struct BucketAttentionGrad {
   ConstArray out_grad;     // [B, Hq, Nq, V], floating (double iff queries are): G
   Array query_grad;        // [B, Hq, Nq, D], floating (double iff queries are), overwritten;
   Array key_grad;          // [B, Hk, Nk, D]  gradients of the unit rows; 0 in masked ones
+  Array value_grad;        // [B, Hk, Nk, V], or absent: of_values() as well, in less time on a GPU
   int64_t code_bits = 0;   // T, 1 to 16
   Gradient gradient = Gradient::kSurrogate;
   bool of_rows = false;  // gradients of queries and keys themselves, through their scales, which
                          // are there (unit_rows.h: 0 where a row has no direction)
   Rows query_rows, key_rows;
-  std::optional<int64_t> pairs_up_to;  // of the surrogate, as in bucket_attention.h
+  std::optional<int64_t> pairs_up_to;  // of the surrogate and of_values(), as in
+                                       // bucket_attention.h
 
-  void check() const;  // throws Error, naming the extent that disagrees
+  // Throws Error, naming the extent that disagrees.
+  void check(Offsets allowed = Offsets::kOnHost) const;
+
+  // The gradient of the values: bucket_attention with queries and keys swapped.
+  BucketAttention of_values() const;
 };
 
 namespace reference {

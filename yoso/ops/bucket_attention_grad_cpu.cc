@@ -714,6 +714,7 @@ void bucket_attention_grad(const BucketAttentionGrad& a) {
   } else {
     small_codes ? run_groups<float, uint8_t>(a) : run_groups<float, uint16_t>(a);
   }
+  if (a.value_grad.data != nullptr) bucket_attention(a.of_values());
 }
 
 }  // namespace cpu

@@ -113,22 +113,30 @@ __device__ inline void append(int64_t* list, bool want, int64_t number) {
 }
 
 // Lists the buckets that are no matter of neighbours: large ones, and crowded ones of segments
-// whose other rows visit each other.
+// whose other rows visit each other. A block looks at kBucketsOfBlock of a segment.
+constexpr int kBucketsOfBlock = 8 * kThreads;
 __global__ void __launch_bounds__(kThreads) list_buckets(Products p) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  const BucketOrder& order = p.queries.order;
-  const bool by_mma = p.staged_rows > 0;
-  bool large = false, crowded = false;
-  if (i < order.wave.segments() * order.buckets) {
-    const int64_t bucket = i % order.buckets;
-    const Segment at(p, i / order.buckets);
-    const uint32_t *q = at.begin(p.queries) + bucket, *k = at.begin(p.keys) + bucket;
-    const uint32_t queries = q[1] - q[0], keys = k[1] - k[0];
-    large = is_large(p, queries, keys);
-    crowded = !large && max(queries, keys) > kFew && at.is_visited(p);
+  const auto buckets = static_cast<uint32_t>(p.queries.order.buckets);
+  const uint32_t blocks = (buckets + kBucketsOfBlock - 1) / kBucketsOfBlock,
+                 segment = blockIdx.x / blocks;
+  const Segment at(p, segment);
+  const uint32_t *q = at.begin(p.queries), *k = at.begin(p.keys);
+  if (q[buckets] == 0 && k[buckets] == 0) return;
+  const bool by_mma = p.staged_rows > 0, visited = at.is_visited(p);
+  const uint32_t first = blockIdx.x % blocks * kBucketsOfBlock,
+                 last = min(first + kBucketsOfBlock, buckets);
+  for (uint32_t from = first; from < last; from += kThreads) {
+    const uint32_t bucket = from + threadIdx.x;
+    bool large = false, crowded = false;
+    if (bucket < last) {
+      const uint32_t queries = q[bucket + 1] - q[bucket], keys = k[bucket + 1] - k[bucket];
+      large = is_large(p, queries, keys);
+      crowded = !large && max(queries, keys) > kFew && visited;
+    }
+    const int64_t number = int64_t{segment} * buckets + bucket;
+    append(p.large, large || (crowded && !by_mma), number);
+    append(p.crowded, crowded && by_mma, number);
   }
-  append(p.large, large || (crowded && !by_mma), i);
-  append(p.crowded, crowded && by_mma, i);
 }
 
 constexpr int kPanel = kWarp;  // columns of D at a time
@@ -445,8 +453,9 @@ class Run {
     for (int64_t* list : {p_.large, p_.crowded}) {
       throw_if_failed(kOp, cudaMemsetAsync(list, 0, 8, stream_.handle()));
     }
-    const int64_t buckets = queries.segments() * p_.queries.order.buckets;
-    run(ceil_div(buckets, kThreads), kThreads, 0, list_buckets, p_);
+    const int64_t buckets = p_.queries.order.buckets;
+    run(queries.segments() * ceil_div(buckets, int64_t{kBucketsOfBlock}), kThreads, 0, list_buckets,
+        p_);
     if constexpr (!std::is_same_v<T, float>) {
       if (by_mma_) {
         if (p_.width == 32) multiply<32>(queries);
@@ -544,6 +553,12 @@ class Run {
   Products p_{};
 };
 
+template <class T>
+void run_by_buckets(const BucketAttentionGrad& a, Stream& stream) {
+  Run<T>(a, stream).all();
+  if (a.value_grad.data) bucket_attention(a.of_values(), stream);
+}
+
 // Short sequences pair by pair, long ones by buckets.
 template <class T>
 void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) {
@@ -551,7 +566,7 @@ void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) 
   const GpuSide query_side(a.query_rows, a.queries.batch, a.queries.rows, stream);
   const GpuSide key_side(a.key_rows, a.keys.batch, a.keys.rows, stream);
   const Lengths lengths(query_side, key_side, up_to);
-  if (!lengths.some_short) return Run<T>(a, stream).all();
+  if (!lengths.some_short) return run_by_buckets<T>(a, stream);
   const PairSide queries = pair_side(kOp, query_side, a.queries, a.query_scale, a.out_grad, stream);
   const PairSide keys = pair_side(kOp, key_side, a.keys, a.key_scale, a.values, stream);
   if (lengths.some_long) {  // which also clears the rows of the others
@@ -559,9 +574,14 @@ void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) 
     rest.query_rows = rows_of_long(kOp, a.query_rows, queries, keys, up_to, stream);
     rest.key_rows = rows_of_long(kOp, a.key_rows, keys, queries, up_to, stream);
     Run<T>(rest, stream).all();
+    if (a.value_grad.data) {
+      rest.pairs_up_to = 0;
+      bucket_attention(rest.of_values(), stream);
+    }
   } else {
     clear_masked_rows(kOp, queries, a.query_grad, stream);
     clear_masked_rows(kOp, keys, a.key_grad, stream);
+    if (a.value_grad.data) clear_masked_rows(kOp, keys, a.value_grad, stream);
   }
   CollisionSums of_query{.fixed = queries,
                          .moving = keys,
@@ -577,19 +597,28 @@ void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) 
   std::swap(of_key.fixed, of_key.moving);
   std::swap(of_key.fixed_codes, of_key.moving_codes);
   of_key.out = a.key_grad;
+  of_key.values_out = a.value_grad;
+  of_key.value_factor = 1.0f / static_cast<float>(a.query_codes.rows);
   sum_collisions(kOp, Sum::kRows, of_query, query_side, key_side, stream);
-  sum_collisions(kOp, Sum::kRows, of_key, key_side, query_side, stream);
+  sum_collisions(kOp, a.value_grad.data ? Sum::kBoth : Sum::kRows, of_key, key_side, query_side,
+                 stream);
 }
 
 }  // namespace
 
 void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
-  a.check();
+  a.check(Offsets::kAnywhere);
   constexpr const char* kOp = BucketAttentionGrad::kName;
   with_gpu_type(kOp, "queries", a.queries.dtype, [&]<class T>() {
     Stream::Scope scope(stream);
+    check_offsets_on_gpu(kOp, a.query_rows, a.queries.rows, a.key_rows, a.keys.rows, stream);
+    clear_rows_after(kOp, a.query_rows, a.query_grad, stream);
+    clear_rows_after(kOp, a.key_rows, a.key_grad, stream);
+    if (a.value_grad.data) clear_rows_after(kOp, a.key_rows, a.value_grad, stream);
     BucketAttentionGrad alike = a;
     if (a.out_grad.dtype != a.queries.dtype) {
+      if (a.value_grad.data) bucket_attention(a.of_values(), stream);  // of what is not rounded
+      alike.value_grad = {};
       alike.out_grad = converted<T>(kOp, "out_grad", a.out_grad, stream);
     }
     if constexpr (sizeof(T) == 2) {
@@ -600,7 +629,7 @@ void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
         return run_by_length<T>(alike, up_to, stream);
       }
     }
-    Run<T>(alike, stream).all();
+    run_by_buckets<T>(alike, stream);
   });
 }
 

@@ -175,6 +175,26 @@ TEST_P(BucketAttentionGradTest, SurrogateMatchesReference) {
   }
 }
 
+// With the bits that they have one by one.
+TEST_P(BucketAttentionGradTest, GivesTheGradientOfTheValuesAsWell) {
+  for (DType dtype : kFloatTypes) {
+    Case c(GetParam(), dtype, Numbers::kNormal), all = c;
+    backend::bucket_attention_grad(c.args());
+    const Shape& s = c.shape;
+    Buffer alone(dtype, s.batch, s.key_heads, s.keys, s.value_width, s.layout), together = alone;
+    BucketAttentionGrad a = c.args();
+    a.value_grad = alone.array();
+    backend::bucket_attention(a.of_values());
+    a = all.args();
+    a.value_grad = together.array();
+    backend::bucket_attention_grad(a);
+    EXPECT_TRUE(equal(together, alone)) << name_of(dtype);
+    EXPECT_TRUE(equal(all.out.query_grad, c.out.query_grad)) << name_of(dtype);
+    EXPECT_TRUE(equal(all.out.key_grad, c.out.key_grad)) << name_of(dtype);
+    EXPECT_TRUE(together.gaps_are_untouched()) << name_of(dtype);
+  }
+}
+
 constexpr Layout kDense = Layout::kDense, kRowsFirst = Layout::kRowsFirst, kGaps = Layout::kGaps;
 constexpr Mask kNone = Mask::kNone, kTail = Mask::kTail, kRandom = Mask::kRandom, kAll = Mask::kAll;
 constexpr Tokens kIid = Tokens::kIid, kClusters = Tokens::kClusters,
@@ -413,8 +433,17 @@ TEST(BucketAttentionGrad, WhatIsNotFiniteStaysInItsBuckets) {
           spoiled.queries.set(0, 0, kQuery, c, bad);
           spoiled.out_grad.set(0, 0, kQuery, c, bad);
         }
-        backend::bucket_attention_grad(clean.args());
-        backend::bucket_attention_grad(spoiled.args());
+        const auto run = [&](Case& c) {
+          Buffer value_grad(dtype, 1, 1, 90, width, Layout::kDense);
+          BucketAttentionGrad a = c.args();
+          a.value_grad = value_grad.array();
+          backend::bucket_attention_grad(a);
+          return value_grad;
+        };
+        Case rows_spoiled = clean;
+        for (int64_t c = 0; c < width; ++c) rows_spoiled.queries.set(0, 0, kQuery, c, bad);
+        const Buffer clean_value_grad = run(clean), value_grad = run(spoiled);
+        EXPECT_TRUE(equal(run(rows_spoiled), clean_value_grad));
         const auto meet = [&](int64_t query, int64_t key) {
           bool met = false;
           for (int64_t m = 0; m < kHashes; ++m) {
@@ -440,6 +469,7 @@ TEST(BucketAttentionGrad, WhatIsNotFiniteStaysInItsBuckets) {
         for (int64_t j = 0; j < 90; ++j) {
           if (j == kKey) continue;
           compare(spoiled.out.key_grad, clean.out.key_grad, j, meet(kQuery, j));
+          compare(value_grad, clean_value_grad, j, meet(kQuery, j));
         }
       }
     }

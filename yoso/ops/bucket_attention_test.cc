@@ -662,6 +662,22 @@ TEST(BucketAttentionCheck, SaysWhatIsWrongWithOffsets) {
     mistake.spoil(a);
     EXPECT_EQ(error_of([&] { backend::bucket_attention(a); }), mistake.message);
   }
+  // Where only a GPU could read them.
+  Case on_gpu({1, 2, 2, 5, 7, 3, 2, 1, 6, kDense, kNone, kIid, {2, 3}, {4, 3}}, DType::kFloat32);
+  BucketAttention a = on_gpu.args();
+  a.query_rows.longest = 3;
+  EXPECT_EQ(error_of([&] { reference::bucket_attention(a); }),
+            "bucket_attention: query_rows.longest is 3, expected 0: offsets in host memory");
+  EXPECT_EQ(
+      error_of([&] { a.check(Offsets::kAnywhere); }),
+      "bucket_attention: key_rows.longest is 0, expected offsets of both sides on the host or "
+      "on the GPU, and query_rows.longest is 3");
+  a.query_rows = a.key_rows = {.longest = 3};
+  EXPECT_EQ(error_of([&] { a.check(Offsets::kAnywhere); }),
+            "bucket_attention: query_rows.longest is 3, expected 0 without offsets");
+  a.query_rows.longest = -1;
+  EXPECT_EQ(error_of([&] { a.check(Offsets::kAnywhere); }),
+            "bucket_attention: query_rows.longest is -1, expected at least 0");
   // Offsets of a batch.
   Case c({2, 2, 2, 5, 7, 3, 2, 1, 6, kDense, kNone, kIid, {2, 3}, {4, 3}}, DType::kFloat32);
   EXPECT_EQ(error_of([&] { backend::bucket_attention(c.args()); }),

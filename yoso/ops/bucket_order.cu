@@ -181,7 +181,16 @@ __global__ void __launch_bounds__(kThreads, 4) sort_short(Pass p) {
   __shared__ uint16_t codes[kRows], rows[kRows], slot_of[kRows];
   const Place at = place_of(p, blockIdx.x);
   const int warp = threadIdx.x / kWarp;
+  uint32_t* begin =
+      p.order.begin + p.order.segment(at.sequence, at.head, at.hash) * p.order.begin_stride;
   Loaded<kPerLane> loaded = load_first<uint16_t, kPerLane>(p, at);
+  bool any = false;
+#pragma unroll
+  for (int k = 0; k < kPerLane; ++k) any = any || loaded.codes[k] != kNoRow;
+  if (!__syncthreads_or(any)) {  // a short sequence among long ones, which goes pair by pair
+    for (int64_t s = threadIdx.x; s <= p.order.buckets; s += kThreads) begin[s] = 0;
+    return;
+  }
   uint32_t slots[kPerLane];
 #pragma unroll
   for (int shift = 0; shift <= 8; shift += 8) {
@@ -220,8 +229,6 @@ __global__ void __launch_bounds__(kThreads, 4) sort_short(Pass p) {
       if (sequence.is_real(i)) p.order.slots[base + i] = slot_of[i];
     }
   }
-  uint32_t* begin =
-      p.order.begin + p.order.segment(at.sequence, at.head, at.hash) * p.order.begin_stride;
   for (uint32_t i = threadIdx.x; i <= total; i += kThreads) {
     const int from = i == 0 ? 0 : codes[rows[i - 1]] + 1;
     const int to = i == total ? static_cast<int>(p.order.buckets) : codes[rows[i]];
@@ -313,7 +320,7 @@ BucketOrder sort_by_code(const char* op, const ConstArray& codes, const GpuSide&
                     .wave_rows = side.rows_of(wave.first_sequence, wave.sequences),
                     .first_row = side.first_row(wave.first_sequence),
                     .row_extent = side.row_extent(),
-                    .offsets = side.rows().offsets};
+                    .offsets = side.has_host_offsets() ? side.rows().offsets : nullptr};
   const int64_t places = order.wave_rows * wave.heads * wave.hashes;
   order.rows = stream.allocate<uint32_t>(places);
   order.slots = want_slots ? stream.allocate<uint32_t>(places) : nullptr;

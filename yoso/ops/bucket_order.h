@@ -26,8 +26,8 @@ struct BucketOrder {
   int64_t buckets = 0;               // 2^T
   int64_t wave_rows = 0;             // of all sequences of the wave, masked ones too
   int64_t first_row = 0;             // of the wave's first sequence, among all of the side
-  int64_t row_extent = 0;            // padded: rows of a sequence
-  const int64_t* offsets = nullptr;  // ragged: where sequences begin, on the GPU
+  int64_t row_extent = 0;            // of a sequence, where that is one number: GpuSide::row_extent
+  const int64_t* offsets = nullptr;  // else where sequences begin, on the GPU
   uint32_t* rows = nullptr;          // by slot: the row within its sequence
   uint32_t* slots = nullptr;         // by row: its slot, where it is real; null unless asked for
   uint32_t* begin = nullptr;         // [segments][begin_stride], of which buckets + 1 count

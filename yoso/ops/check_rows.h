@@ -59,9 +59,13 @@ inline void check_width(const char* op, const char* name, int64_t width) {
   }
 }
 
-// Offsets of one side against the arrays' batch and rows. Reads the offsets: host memory.
+// Offsets of one side against the arrays' batch and rows. Reads them where they are on the host.
 inline void check_rows(const char* op, const char* name, const Rows& side, int64_t batch,
-                       int64_t rows) {
+                       int64_t rows, Offsets allowed) {
+  if (side.longest < 0 || (side.longest > 0 && side.offsets == nullptr)) {
+    fail(op, ": ", name, ".longest is ", side.longest,
+         side.longest < 0 ? ", expected at least 0" : ", expected 0 without offsets");
+  }
   if (side.offsets == nullptr) return;
   if (batch != 1) {
     fail(op, ": batch is ", batch, ", expected 1 with ", name, ".offsets (ragged sequences)");
@@ -69,6 +73,10 @@ inline void check_rows(const char* op, const char* name, const Rows& side, int64
   if (side.sequences < 0) {
     fail(op, ": ", name, ".sequences is ", side.sequences, ", expected at least 0");
   }
+  if (side.longest > 0 && allowed == Offsets::kOnHost) {
+    fail(op, ": ", name, ".longest is ", side.longest, ", expected 0: offsets in host memory");
+  }
+  if (side.longest > 0) return;
   if (side.offsets[0] != 0) {
     fail(op, ": ", name, ".offsets[0] is ", side.offsets[0], ", expected 0");
   }
@@ -113,16 +121,21 @@ inline void check_codes(const char* op, const ConstArray& queries, const ConstAr
 
 // Both sides are padded or both are ragged, with the same number of sequences.
 inline void check_sides(const char* op, const Rows& queries, const Rows& keys, int64_t batch,
-                        int64_t num_queries, int64_t num_keys) {
+                        int64_t num_queries, int64_t num_keys, Offsets allowed) {
   if ((queries.offsets == nullptr) != (keys.offsets == nullptr)) {
     fail(op, ": ", queries.offsets ? "key" : "query",
          "_rows.offsets is absent, expected offsets for both sides or for none");
   }
-  check_rows(op, "query_rows", queries, batch, num_queries);
-  check_rows(op, "key_rows", keys, batch, num_keys);
+  check_rows(op, "query_rows", queries, batch, num_queries, allowed);
+  check_rows(op, "key_rows", keys, batch, num_keys, allowed);
   if (queries.offsets != nullptr && queries.sequences != keys.sequences) {
     fail(op, ": key_rows.sequences is ", keys.sequences,
          ", expected query_rows.sequences = ", queries.sequences);
+  }
+  if ((queries.longest > 0) != (keys.longest > 0)) {
+    fail(op, ": key_rows.longest is ", keys.longest,
+         ", expected offsets of both sides on the host ",
+         "or on the GPU, and query_rows.longest is ", queries.longest);
   }
 }
 
@@ -141,7 +154,7 @@ inline void check_heads(const char* op, int64_t query_heads, int64_t key_heads) 
 // queries and keys, and their rows: members of every operator that compares queries with keys.
 template <class Op>
 void check_queries_keys_values(const Op& a, int64_t batch, int64_t query_heads, int64_t key_heads,
-                               int64_t num_queries, int64_t num_keys) {
+                               int64_t num_queries, int64_t num_keys, Offsets allowed) {
   constexpr const char* kName = Op::kName;
   check_heads(kName, query_heads, key_heads);
   check_width(kName, "queries", a.queries.cols);
@@ -154,7 +167,7 @@ void check_queries_keys_values(const Op& a, int64_t batch, int64_t query_heads, 
   YOSO_CHECK(a.values.dtype == a.queries.dtype, "values", name_of(a.values.dtype), type);
   check_scale(kName, "query_scale", a.query_scale, a.queries);
   check_scale(kName, "key_scale", a.key_scale, a.keys);
-  check_sides(kName, a.query_rows, a.key_rows, batch, num_queries, num_keys);
+  check_sides(kName, a.query_rows, a.key_rows, batch, num_queries, num_keys, allowed);
 }
 
 // What goes into and comes out of the gradients of queries and keys.

@@ -35,7 +35,7 @@ struct Pass {
   int block_words, tile_words;         // planes of one of them
   int row_tiles;                       // of a warp
   ConstArray own_rows, own_scale;      // of the fixed side, as they came
-  bool* spoiled;                       // [blocks], see Numbers
+  int64_t* spoiled;                    // a list of blocks, see Numbers
 
   __device__ bool is_left_out(const PairSide::Sequence& fixed,
                               const PairSide::Sequence& moving) const {
@@ -94,7 +94,11 @@ __global__ void __launch_bounds__(kFixedRows) cut_into_planes(Pass a, bool of_mo
   const int64_t b = a.first_sequence + blockIdx.x / codes.heads / blocks;
   const auto sequence = side[b];
   const int64_t place = block * kFixedRows + threadIdx.x;
-  if (place >= places || a.is_left_out(a.sums.fixed[b], a.sums.moving[b])) return;
+  const int64_t whole = of_moving ? kTileRows : kFixedRows;  // places that are read together
+  if (place >= places || place / whole * whole >= sequence.count ||
+      a.is_left_out(a.sums.fixed[b], a.sums.moving[b])) {
+    return;
+  }
   const int64_t r = of_moving ? moving_row_at(place) : fixed_row_at(place, a.row_tiles);
   const bool exists = r < sequence.count;
   const RowCodes own(codes, sequence.batch, head, 0, exists ? sequence[r] : 0);
@@ -207,11 +211,12 @@ template <class T, int kWidth, Sum kSum>
 struct Memory {
   using Engine = MmaEngine<T, kWidth, Sum::kValues>;
   // Of a multiprocessor of Hopper: as many as leave the registers that are needed.
-  static constexpr int kBlocks = kWidth > 64 ? 1 : 6 - kWidth / 32 - (kSum == Sum::kRows);
+  static constexpr bool kRows = kSum != Sum::kValues;
+  static constexpr int kBlocks = kWidth > 64 ? 1 : 6 - kWidth / 32 - kRows - (kSum == Sum::kBoth);
   static constexpr int kTileBytes = kTileRows * kWidth * 2;
-  static constexpr int kStageBytes = kTileBytes * (kSum == Sum::kRows ? 2 : 1);
+  static constexpr int kStageBytes = kTileBytes * (kRows ? 2 : 1);
   static constexpr int kPlanes = 2 * kStageBytes;
-  static constexpr int kScaleBytes = kSum == Sum::kRows ? kTileRows * 4 : 0;
+  static constexpr int kScaleBytes = kRows ? kTileRows * 4 : 0;
 
   static __host__ __device__ int planes(const Pass& a, int stage) {
     return kPlanes + stage * 4 * a.tile_words;
@@ -221,45 +226,93 @@ struct Memory {
   }
   static __host__ __device__ int own(const Pass& a) { return scales(a, 2); }
   static __host__ int64_t bytes(const Pass& a) {
-    const int64_t passing = kSum == Sum::kRows ? kFixedRows * kWidth * 2 : 0;  // the fixed values
+    const int64_t passing = kRows ? kFixedRows * kWidth * 2 : 0;  // the fixed values
     return std::max(passing, int64_t{own(a)} + 4 * a.block_words);
   }
 };
 
 // Products pass numbers that are not finite on to rows that do not meet them. Blocks take all for
-// finite first (kFinite); those whose sums are not do it again, where such numbers stay in the rows
-// that meet them (kAny).
+// finite first (kFinite); sums that are not are made again, where such numbers stay in the rows that
+// meet them (kAny). Blocks list what is to be made again: first how many entries there are, then, in
+// any order, the number of a block with kSpoiledSums, of Sum::kBoth also kSpoiledValues.
 enum class Numbers : uint8_t { kFinite, kAny };
+constexpr int64_t kSpoiledSums = int64_t{1} << 61, kSpoiledValues = int64_t{1} << 62;
+constexpr int64_t kSpoiledBlock = kSpoiledSums - 1;
+constexpr int kBlocksOfAny = 1024;  // go through the list, which is empty as a rule
 
+// Whether a thread of the block has a sum that is not finite.
+template <int kRowTiles, int kTiles>
+__device__ inline bool is_spoiled(const float (&sums)[kRowTiles][kTiles][4]) {
+  float zero = 0;
+#pragma unroll
+  for (int i = 0; i < kRowTiles * kTiles * 4; ++i) {
+    zero += 0 * sums[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
+  }
+  return __syncthreads_or(zero != 0);  // NaN
+}
+
+// sums += weights, but 0 where rows do not meet (their count is 0), times rows first ... of a tile,
+// in float, row by row.
+template <class T, int kProducts, int kWidth, int kRowTiles, int kTiles>
+__device__ inline void add_meeting(const float (&counts)[kProducts][4],
+                                   const float (&weights)[kProducts][4],
+                                   const unsigned char* memory, SharedTile<kWidth> tile, int first,
+                                   int rows, float (&sums)[kRowTiles][kTiles][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const T* from = reinterpret_cast<const T*>(memory + tile.base);
+#pragma unroll 1
+  for (int row = 0; row < rows; ++row) {
+    const int c = row / 8 * 2 + row % 2, holder = (lane & ~3) | row / 2 % 4;
+#pragma unroll
+    for (int r = 0; r < 2 * kRowTiles; ++r) {
+      float weight = 0;
+      bool meets = false;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (k != c) continue;
+        weight = weights[r / 2 * 2 + k / 2][r % 2 * 2 + k % 2];
+        meets = counts[r / 2 * 2 + k / 2][r % 2 * 2 + k % 2] > 0;
+      }
+      weight = __shfl_sync(kFullWarp, weight, holder);
+      meets = __shfl_sync(kFullWarp, meets, holder);
+      if (!meets) continue;
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        const T* pair = from + SharedTile<kWidth>::offset(first + row, n) / 2 + lane % 4 * 2;
+        sums[r / 2][n][r % 2 * 2] += weight * widen(pair[0]);
+        sums[r / 2][n][r % 2 * 2 + 1] += weight * widen(pair[1]);
+      }
+    }
+  }
+}
+
+// Sums of one block; `wanted`: of kAny, its entry in the list.
 template <class T, int kWidth, Sum kSum, Numbers kNumbers>
-__global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
-                                  kNumbers == Numbers::kAny ? 1 : Memory<T, kWidth, kSum>::kBlocks)
-    add_collisions(Pass a) {
+__device__ __forceinline__ void add_block(const Pass& a, int64_t block, int64_t wanted) {
   using Memory = cuda::Memory<T, kWidth, kSum>;
   using Engine = typename Memory::Engine;
   using Tile = SharedTile<kWidth>;
   static_assert(Engine::kFixedRows == kFixedRows && Engine::kMovingRows == kTileRows);
   constexpr int kThreads = Engine::kThreads, kRowTiles = Engine::kRowTiles;
   constexpr int kSteps = kWidth / 16, kOwnRows = 2 * kRowTiles;  // of a thread
-  constexpr bool kRows = kSum == Sum::kRows;
+  constexpr bool kRows = kSum != Sum::kValues, kBoth = kSum == Sum::kBoth;
   // Half has the range of what is summed, not of what that is a share of.
   constexpr bool kFactorFirst = kRows && std::is_same_v<T, Float16>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const uint32_t shared = shared_address(memory);
   const PairSide &fixed_side = a.sums.fixed, &moving_side = a.sums.moving;
 
-  int64_t head = blockIdx.x / a.tiles.total;
-  auto [b, tile] = a.tiles[blockIdx.x % a.tiles.total];
+  int64_t head = block / a.tiles.total;
+  auto [b, tile] = a.tiles[block % a.tiles.total];
   if (a.order) {
     const int64_t per_head = a.tiles.per_sequence, heads = a.sums.fixed_codes.heads;
-    b = a.first_sequence + a.order[blockIdx.x / per_head / heads];
-    head = blockIdx.x / per_head % heads;
-    tile = blockIdx.x % per_head;
+    b = a.first_sequence + a.order[block / per_head / heads];
+    head = block / per_head % heads;
+    tile = block % per_head;
   }
   const auto fixed = fixed_side[b], moving = moving_side[b];
   const int64_t first = tile * kFixedRows;
   if (first >= fixed.count || a.is_left_out(fixed, moving)) return;
-  if (kNumbers == Numbers::kAny && !a.spoiled[blockIdx.x]) return;
   const int tid = static_cast<int>(threadIdx.x), lane = tid % kWarp;
   const int warp_row = tid / kWarp * 16 * kRowTiles;
 
@@ -319,7 +372,8 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
 
   const int places = 16 / a.pack;  // of 16 moving rows, in words
   const float factor = a.sums.factor;
-  typename Engine::Sums sums = {};
+  typename Engine::Sums sums = {};  // of rows, or of values alone
+  float value_sums[kBoth ? kRowTiles : 1][kBoth ? 2 * kSteps : 1][4] = {};
   int stage = 0;
   copy_next(0);
   for (int64_t other = a.first_head(head); other < end_head; ++other) {
@@ -328,7 +382,7 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
       __syncthreads();
       copy_next(1 - stage);
       const Tile moving_values{shared + stage * Memory::kStageBytes};
-      const Tile summed{moving_values.base + (kRows ? Memory::kTileBytes : 0)};
+      const Tile moving_rows{moving_values.base + Memory::kTileBytes};  // where there are
       planes.other = reinterpret_cast<const uint32_t*>(memory + Memory::planes(a, stage)) +
                      lane % 4 * (places / 4);
 #pragma unroll 1
@@ -337,66 +391,60 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
         if (a.pack == 1) count_different<1>(planes, different);
         if (a.pack == 2) count_different<2>(planes, different);
         if (a.pack == 4) count_different<4>(planes, different);
-        typename Engine::Products x;
-        if constexpr (kRows) Engine::multiply(values, moving_values, j, x);
+        typename Engine::Products x, counts;
 #pragma unroll
         for (int i = 0; i < 4 * kOwnRows; ++i) {
           const int r = i / 4, c = i % 4;
-          float& weight = x[r / 2 * 2 + c / 2][r % 2 * 2 + c % 2];
-          const float count = count_of(different[r][c]);
-          if constexpr (kRows) {
-            weight *= kFactorFirst ? factor * count : count;
-          } else {
-            weight = count;
+          counts[r / 2 * 2 + c / 2][r % 2 * 2 + c % 2] = count_of(different[r][c]);
+        }
+        constexpr bool kFinite = kNumbers == Numbers::kFinite;
+        if constexpr (kFinite && kBoth) {
+          Engine::add_products(counts, moving_values, j, value_sums);
+        }
+        if constexpr (kFinite && !kRows) {
+          Engine::add_products(counts, moving_values, j, sums);
+        }
+        if constexpr (kRows) {
+          Engine::multiply(values, moving_values, j, x);
+#pragma unroll
+          for (int i = 0; i < 4 * kOwnRows; ++i) {
+            const float count = counts[i / 4][i % 4];
+            x[i / 4][i % 4] *= kFactorFirst ? factor * count : count;
           }
+          if (moving_side.scale.data) {
+            scale_columns<kRowTiles>(x, reinterpret_cast<const float*>(memory) +
+                                            Memory::scales(a, stage) / 4 + j + lane % 4 * 2);
+          }
+          if constexpr (kFinite) Engine::add_products(x, moving_rows, j, sums);
         }
-        if (kRows && moving_side.scale.data) {
-          scale_columns<kRowTiles>(x, reinterpret_cast<const float*>(memory) +
-                                          Memory::scales(a, stage) / 4 + j + lane % 4 * 2);
-        }
-        if constexpr (kNumbers == Numbers::kFinite) {
-          Engine::add_products(x, summed, j, sums);
-          continue;
-        }
-        const int rows = static_cast<int>(min(int64_t{16}, moving.count - t * kTileRows - j));
-#pragma unroll 1
-        for (int row = 0; row < rows; ++row) {
-          const int c = row / 8 * 2 + row % 2, holder = (lane & ~3) | row / 2 % 4;
-          const T* from = reinterpret_cast<const T*>(memory + summed.base - shared);
-#pragma unroll
-          for (int r = 0; r < kOwnRows; ++r) {
-            float weight = 0;
-            bool meets = false;
-#pragma unroll
-            for (int k = 0; k < 4; ++k) {
-              if (k != c) continue;
-              weight = x[r / 2 * 2 + k / 2][r % 2 * 2 + k % 2];
-              meets = count_of(different[r][k]) > 0;
-            }
-            weight = __shfl_sync(kFullWarp, weight, holder);
-            meets = __shfl_sync(kFullWarp, meets, holder);
-            if (!meets) continue;
-#pragma unroll
-            for (int n = 0; n < 2 * kSteps; ++n) {
-              const T* pair = from + Tile::offset(j + row, n) / 2 + lane % 4 * 2;
-              sums[r / 2][n][r % 2 * 2] += weight * widen(pair[0]);
-              sums[r / 2][n][r % 2 * 2 + 1] += weight * widen(pair[1]);
-            }
+        if constexpr (!kFinite) {
+          const int rows = static_cast<int>(min(int64_t{16}, moving.count - t * kTileRows - j));
+          if constexpr (kRows)
+            add_meeting<T>(counts, x, memory - shared, moving_rows, j, rows, sums);
+          if constexpr (kBoth) {
+            add_meeting<T>(counts, counts, memory - shared, moving_values, j, rows, value_sums);
+          } else if constexpr (!kRows) {
+            add_meeting<T>(counts, counts, memory - shared, moving_values, j, rows, sums);
           }
         }
       }
     }
   }
+  int64_t spoiled = 0;
   if constexpr (kNumbers == Numbers::kFinite) {
-    float zero = 0;
-#pragma unroll
-    for (int i = 0; i < kRowTiles * 8 * kSteps; ++i) {
-      zero += 0 * sums[i / (8 * kSteps)][i / 4 % (2 * kSteps)][i % 4];
+    if (is_spoiled(sums)) spoiled |= kSpoiledSums;
+    if (kBoth && is_spoiled(value_sums)) spoiled |= kSpoiledValues;
+    if (tid == 0 && spoiled != 0) {
+      const auto number = atomicAdd(reinterpret_cast<unsigned long long*>(a.spoiled), 1ull);
+      a.spoiled[1 + number] = block | spoiled;
     }
-    const bool spoiled = __syncthreads_or(zero != 0);  // NaN
-    if (tid == 0) a.spoiled[blockIdx.x] = spoiled;
-    if (spoiled) return;
+  } else {
+    spoiled = ~wanted;  // the others were right and are stored
   }
+  if (kBoth && (spoiled & kSpoiledValues) == 0) {
+    store_sums(value_sums, a.sums.value_factor, fixed, head, first + warp_row, a.sums.values_out);
+  }
+  if (spoiled & kSpoiledSums) return;
 
   const float rest = kFactorFirst ? 1.0f : factor;
   if (kRows && a.sums.of_rows) {
@@ -435,6 +483,21 @@ __global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
              a.sums.out);
 }
 
+template <class T, int kWidth, Sum kSum, Numbers kNumbers>
+__global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
+                                  kNumbers == Numbers::kAny ? 1 : Memory<T, kWidth, kSum>::kBlocks)
+    add_collisions(Pass a) {
+  if constexpr (kNumbers == Numbers::kFinite) {
+    add_block<T, kWidth, kSum, kNumbers>(a, blockIdx.x, 0);
+  } else {
+    for (int64_t i = blockIdx.x; i < a.spoiled[0]; i += gridDim.x) {
+      const int64_t item = a.spoiled[1 + i];
+      add_block<T, kWidth, kSum, kNumbers>(a, item & kSpoiledBlock, item);
+      __syncthreads();
+    }
+  }
+}
+
 // Planes of the sequences in flight stay below this.
 constexpr int64_t kBytesInFlight = int64_t{1} << 28;
 
@@ -458,7 +521,7 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
   a.own_scale = sums.fixed.scale;
   pack_where_needed<T>(op, sums.moving.values, stream);
   int64_t width = sums.moving.values.cols;
-  if (kSum == Sum::kRows) {
+  if (kSum != Sum::kValues) {
     pack_where_needed<T>(op, sums.fixed.values, stream);
     pack_where_needed<T>(op, sums.moving.rows, stream, &sums.moving.scale);
     width = std::max(width, sums.moving.rows.cols);
@@ -488,7 +551,7 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
            count * moving_heads * ceil_div(a.moving_tiles * kTileRows, int64_t{kFixedRows}),
            kFixedRows, 0, cut_into_planes, a, true);
     a.order = nullptr;
-    if (sums.moving.real && tiles.first == nullptr && count <= kMostOrdered) {
+    if (moving.certain_rows() == 0 && tiles.first == nullptr && count <= kMostOrdered) {
       int32_t* order = stream.allocate<int32_t>(count);
       launch(op, stream.handle(), 1, kMostOrdered, 0, order_by_length, a, static_cast<int>(count),
              order);
@@ -497,11 +560,14 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
     with_width(width, [&]<int kWidth>() {
       using Memory = cuda::Memory<T, kWidth, kSum>;
       const int64_t blocks = fixed_heads * a.tiles.total;
-      a.spoiled = stream.allocate<bool>(blocks);
-      for (auto* kernel : {add_collisions<T, kWidth, kSum, Numbers::kFinite>,
-                           add_collisions<T, kWidth, kSum, Numbers::kAny>}) {
-        launch(op, stream.handle(), blocks, Memory::Engine::kThreads, Memory::bytes(a), kernel, a);
-      }
+      a.spoiled = stream.allocate<int64_t>(1 + blocks);
+      throw_if_failed(op, cudaMemsetAsync(a.spoiled, 0, sizeof(*a.spoiled), stream.handle()));
+      const auto add = [&](int64_t of_blocks, auto* kernel) {
+        launch(op, stream.handle(), of_blocks, Memory::Engine::kThreads, Memory::bytes(a), kernel,
+               a);
+      };
+      add(blocks, add_collisions<T, kWidth, kSum, Numbers::kFinite>);
+      add(std::min<int64_t>(blocks, kBlocksOfAny), add_collisions<T, kWidth, kSum, Numbers::kAny>);
     });
   }
 }
@@ -528,16 +594,17 @@ bool counts_collisions(Sum sum, const ConstArray& codes, int64_t code_bits, int6
   const auto bytes = [&]<Sum kSum>() {
     return with_width(width, [&]<int kWidth>() { return Memory<Float16, kWidth, kSum>::bytes(a); });
   };
-  return max_shared_bytes() >= (sum == Sum::kRows ? bytes.template operator()<Sum::kRows>()
-                                                  : bytes.template operator()<Sum::kValues>());
+  return max_shared_bytes() >= (sum == Sum::kValues ? bytes.template operator()<Sum::kValues>()
+                                                    : bytes.template operator()<Sum::kBoth>());
 }
 
 void sum_collisions(const char* op, Sum sum, const CollisionSums& a, const GpuSide& fixed,
                     const GpuSide& moving, Stream& stream) {
   const Stream::Scope scope(stream);
   const auto of_type = [&]<class T>() {
-    sum == Sum::kRows ? run<T, Sum::kRows>(op, a, fixed, moving, stream)
-                      : run<T, Sum::kValues>(op, a, fixed, moving, stream);
+    if (sum == Sum::kValues) run<T, Sum::kValues>(op, a, fixed, moving, stream);
+    if (sum == Sum::kRows) run<T, Sum::kRows>(op, a, fixed, moving, stream);
+    if (sum == Sum::kBoth) run<T, Sum::kBoth>(op, a, fixed, moving, stream);
   };
   a.moving.values.dtype == DType::kBFloat16 ? of_type.template operator()<BFloat16>()
                                             : of_type.template operator()<Float16>();
@@ -551,8 +618,8 @@ Lengths::Lengths(const GpuSide& queries, const GpuSide& keys, int64_t up_to) {
       some_long = true;
     }
   }
-  // Masks may shorten any.
-  if (queries.rows().mask || keys.rows().mask) some_short = true;
+  // The GPU may know of shorter ones.
+  if (queries.certain_rows() == 0 || keys.certain_rows() == 0) some_short = true;
 }
 
 Rows rows_of_long(const char* op, Rows rows, const PairSide& side, const PairSide& other,

@@ -3,6 +3,7 @@
 //
 //   Sum::kValues  out_i = factor sum_j c_ij values_j
 //   Sum::kRows    out_i = factor sum_j c_ij (values_i . values_j) row_j      row_j scaled to unit
+//   Sum::kBoth    both, with the collisions counted once: values_out, value_factor as well
 //
 // which is bucket_attention, the gradient of its values (keys fixed), and that of queries or keys.
 // Collisions are counted pair by pair; the rest is products of matrices on tensor cores, in the
@@ -25,6 +26,8 @@ struct CollisionSums {
   float factor = 1;
   bool of_rows = false;  // kRows: gradients of the fixed rows through their scales (unit_rows.h)
   Array out;             // [B, H, N, V or D] of the fixed side
+  Array values_out;      // kBoth: [B, H, N, V], of kValues
+  float value_factor = 1;
 };
 
 // Up to how many real rows a side pairs are less work than buckets, as measured on an H100 with

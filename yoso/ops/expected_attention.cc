@@ -12,11 +12,11 @@
 
 namespace yoso {
 
-void ExpectedAttention::check() const {
+void ExpectedAttention::check(Offsets allowed) const {
   YOSO_CHECK(code_bits > 0 && std::isfinite(code_bits), "code_bits", code_bits,
              "a finite number above 0");
   check_queries_keys_values(*this, queries.batch, queries.heads, keys.heads, queries.rows,
-                            keys.rows);
+                            keys.rows, allowed);
   check_floating_like(kName, "out", out, queries, queries.batch, queries.heads, queries.rows,
                       values.cols);
 }

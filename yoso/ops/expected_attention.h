@@ -24,7 +24,8 @@ struct ExpectedAttention {
   double code_bits = 0;    // T, > 0
   Rows query_rows, key_rows;
 
-  void check() const;  // throws Error, naming the extent that disagrees
+  // Throws Error, naming the extent that disagrees.
+  void check(Offsets allowed = Offsets::kOnHost) const;
 };
 
 namespace reference {

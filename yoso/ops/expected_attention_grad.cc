@@ -10,11 +10,11 @@
 
 namespace yoso {
 
-void ExpectedAttentionGrad::check() const {
+void ExpectedAttentionGrad::check(Offsets allowed) const {
   YOSO_CHECK(code_bits > 0 && std::isfinite(code_bits), "code_bits", code_bits,
              "a finite number above 0");
   check_queries_keys_values(*this, queries.batch, queries.heads, keys.heads, queries.rows,
-                            keys.rows);
+                            keys.rows, allowed);
   check_grads(*this);
   check_floating_like(kName, "value_grad", value_grad, queries, keys.batch, keys.heads, keys.rows,
                       values.cols);

@@ -33,7 +33,8 @@ struct ExpectedAttentionGrad {
   Gradient gradient = Gradient::kSurrogate;
   Rows query_rows, key_rows;
 
-  void check() const;  // throws Error, naming the extent that disagrees
+  // Throws Error, naming the extent that disagrees.
+  void check(Offsets allowed = Offsets::kOnHost) const;
 };
 
 namespace reference {

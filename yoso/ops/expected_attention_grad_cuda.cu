@@ -5,9 +5,10 @@
 namespace yoso::cuda {
 
 void expected_attention_grad(const ExpectedAttentionGrad& a, Stream& stream) {
-  a.check();
+  a.check(Offsets::kAnywhere);
   constexpr const char* kName = ExpectedAttentionGrad::kName;
   const Stream::Scope scope(stream);
+  check_offsets_on_gpu(kName, a.query_rows, a.queries.rows, a.key_rows, a.keys.rows, stream);
   const GpuSide query_side(a.query_rows, a.queries.batch, a.queries.rows, stream);
   const GpuSide key_side(a.key_rows, a.keys.batch, a.keys.rows, stream);
   with_gpu_type(kName, "queries", a.queries.dtype, [&]<class T>() {
@@ -16,6 +17,10 @@ void expected_attention_grad(const ExpectedAttentionGrad& a, Stream& stream) {
     clear_masked_rows(kName, queries, a.query_grad, stream);
     clear_masked_rows(kName, keys, a.key_grad, stream);
     clear_masked_rows(kName, keys, a.value_grad, stream);
+    clear_rows_after(kName, a.query_rows, a.query_grad, stream);
+    for (const Array& grad : {a.key_grad, a.value_grad}) {
+      clear_rows_after(kName, a.key_rows, grad, stream);
+    }
     // One side at a time is fixed: two passes over all pairs, and no sum that blocks share.
     PairSums by_query{.fixed = queries,
                       .moving = keys,

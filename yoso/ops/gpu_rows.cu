@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdio>
 
 #include "yoso/cuda/launch.h"
 #include "yoso/ops/gpu_rows.h"
+#include "yoso/ops/pair_side.h"
 
 namespace yoso::cuda {
 namespace {
@@ -17,7 +19,36 @@ __global__ void write(Chunk chunk, int64_t count, int64_t* out) {
   if (threadIdx.x < count) out[threadIdx.x] = chunk.numbers[threadIdx.x];
 }
 
+__global__ void check_offsets(Rows queries, int64_t query_rows, Rows keys, int64_t key_rows) {
+  const Rows& side = blockIdx.x == 0 ? queries : keys;
+  const int64_t rows = blockIdx.x == 0 ? query_rows : key_rows;
+  for (int64_t b = threadIdx.x; b < side.sequences; b += blockDim.x) {
+    const int64_t begin = side.offsets[b], end = side.offsets[b + 1];
+    if (begin >= 0 && begin <= end && end <= rows && end - begin <= side.longest &&
+        (b > 0 || begin == 0)) {
+      continue;
+    }
+    printf(
+        "yoso: %s_offsets[%lld .. %lld] are %lld and %lld, expected to rise from 0 to at most %lld "
+        "by at most longest = %lld\n",
+        blockIdx.x == 0 ? "query" : "key", static_cast<long long>(b), static_cast<long long>(b + 1),
+        static_cast<long long>(begin), static_cast<long long>(end), static_cast<long long>(rows),
+        static_cast<long long>(side.longest));
+    __trap();
+  }
+}
+
 }  // namespace
+
+void check_offsets_on_gpu(const char* op, const Rows& queries, int64_t query_rows, const Rows& keys,
+                          int64_t key_rows, Stream& stream) {
+  if (queries.longest == 0 && keys.longest == 0) return;
+  launch(op, stream.handle(), 2, 256, 0, check_offsets, queries, query_rows, keys, key_rows);
+}
+
+void clear_rows_after(const char* op, const Rows& side, const Array& out, Stream& stream) {
+  if (side.longest > 0) clear_rows(op, side, out, /*masked=*/false, stream);
+}
 
 int64_t* upload(const std::vector<int64_t>& host, Stream& stream) {
   const auto count = static_cast<int64_t>(host.size());
@@ -31,10 +62,14 @@ int64_t* upload(const std::vector<int64_t>& host, Stream& stream) {
   return device;
 }
 
-GpuSide::GpuSide(const Rows& host, int64_t batch, int64_t rows, Stream& stream)
-    : device_(host), sequences_(host.count(batch)), row_extent_(rows), stream_(stream) {
-  if (host.offsets == nullptr) return;
-  offsets_.assign(host.offsets, host.offsets + host.sequences + 1);
+GpuSide::GpuSide(const Rows& given, int64_t batch, int64_t rows, Stream& stream)
+    : device_(given),
+      sequences_(given.count(batch)),
+      row_extent_(given.longest > 0 ? std::min(given.longest, rows) : rows),
+      lengths_on_gpu_(given.mask != nullptr || given.longest > 0),
+      stream_(stream) {
+  if (given.offsets == nullptr || given.longest > 0) return;
+  offsets_.assign(given.offsets, given.offsets + given.sequences + 1);
   device_.offsets = upload(offsets_, stream);
 }
 
@@ -54,7 +89,7 @@ int64_t GpuSide::longest() const {
 }
 
 int64_t GpuSide::certain_rows() const {
-  if (device_.mask) return 0;
+  if (lengths_on_gpu_) return 0;
   int64_t shortest = row_extent_;
   for (int64_t s = 0; s < sequences_; ++s) shortest = std::min(shortest, length(s));
   return shortest;

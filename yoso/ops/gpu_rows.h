@@ -15,14 +15,23 @@ namespace yoso::cuda {
 // numbers.
 int64_t* upload(const std::vector<int64_t>& host, Stream& stream);
 
+// Where offsets that stand on the GPU are not what Rows promises of them, prints them and stops all
+// work of the process on the GPU: going on would write anywhere, and nobody waits for an answer. The
+// rows are the row extents of the sides' arrays. Does nothing for offsets on the host.
+void check_offsets_on_gpu(const char* op, const Rows& queries, int64_t query_rows, const Rows& keys,
+                          int64_t key_rows, Stream& stream);
+
+// Zeroes the rows of `out` that follow the last sequence: there are none where the host has offsets.
+void clear_rows_after(const char* op, const Rows& side, const Array& out, Stream& stream);
+
 // Tiles of rows of some sequences, counted through, as a kernel takes them.
 struct Tiles {
   int64_t rows_per_tile = 1;
   int64_t total = 0;  // of these sequences
   int64_t first_sequence = 0, sequences = 0;
-  int64_t per_sequence = 0;        // padded
-  const int64_t* first = nullptr;  // ragged, on the GPU: first tile of every sequence of the side
-  int64_t first_tile = 0;          // ragged: first[first_sequence]
+  int64_t per_sequence = 0;        // where the host has no offsets
+  const int64_t* first = nullptr;  // where it has, on the GPU: first tile of every sequence of the
+  int64_t first_tile = 0;          // side, and first[first_sequence]
 
   struct Place {
     int64_t sequence, tile;  // tile within the sequence
@@ -51,17 +60,20 @@ struct Tiles {
 // One side (queries or keys) of an operator on the GPU.
 class GpuSide {
  public:
-  // `host`: as operators take it, offsets on the host. `rows`: the row extent of the arrays.
-  GpuSide(const Rows& host, int64_t batch, int64_t rows, Stream& stream);
+  // `given`: as operators take it. `rows`: the row extent of the arrays.
+  GpuSide(const Rows& given, int64_t batch, int64_t rows, Stream& stream);
 
   const Rows& rows() const { return device_; }  // offsets on the GPU
   int64_t sequences() const { return sequences_; }
+  // Rows of every sequence, where the host knows no other number: all of padded ones, at most so
+  // many of ragged ones whose offsets came on the GPU.
   int64_t row_extent() const { return row_extent_; }
+  bool has_host_offsets() const { return !offsets_.empty(); }
   // Rows of sequences first .. first + count - 1, and where those begin among all of the side.
   int64_t rows_of(int64_t first, int64_t count) const;
   int64_t first_row(int64_t sequence) const;
   int64_t longest() const;
-  // Real rows that every sequence has at least: 0 where there is a mask, which only the GPU knows.
+  // Real rows that every sequence has at least: 0 where only the GPU knows them.
   int64_t certain_rows() const;
 
   // Every sequence has at least one tile, also the empty ones. To be asked once for a size.
@@ -74,8 +86,9 @@ class GpuSide {
   int64_t tiles_before(int64_t sequence, int64_t rows_per_tile) const;
 
   Rows device_;
-  std::vector<int64_t> offsets_;  // ragged
+  std::vector<int64_t> offsets_;  // that the host has; none: padded, or offsets on the GPU
   int64_t sequences_, row_extent_;
+  bool lengths_on_gpu_;
   Stream& stream_;
 };
 

@@ -62,15 +62,19 @@ __global__ void list_real_rows(Rows side, int64_t rows, int64_t* real, int64_t* 
   if (threadIdx.x == 0) count[blockIdx.x] = total;
 }
 
-// A thread eight columns: zeroes the masked rows of `out`. A block has rows of one head.
+// A thread eight columns: zeroes the masked rows of `out`, or those after the last sequence. A block
+// has rows of one head.
 template <int kThreads>
-__global__ void clear_masked_rows(Rows side, Array out, bool whole) {
+__global__ void clear_rows(Rows side, Array out, bool whole, bool masked) {
   constexpr int kSize = 8;
   const auto chunks = static_cast<uint32_t>((out.cols + kSize - 1) / kSize);
   const int64_t blocks = ceil_div(out.rows * chunks, kThreads), group = blockIdx.x / blocks;
   const int64_t item = blockIdx.x % blocks * kThreads + threadIdx.x;
   const int64_t i = item / chunks, batch = group / out.heads, c = item % chunks * kSize;
-  if (i >= out.rows || side.mask[batch * side.mask_stride + i]) return;
+  if (i >= out.rows) return;
+  const bool is_kept =
+      masked ? side.mask[batch * side.mask_stride + i] : i < side.offsets[side.sequences];
+  if (is_kept) return;
   const int64_t to =
       batch * out.batch_stride + group % out.heads * out.head_stride + i * out.row_stride + c;
   if (whole) {
@@ -99,15 +103,19 @@ inline PairSide pair_side(const char* op, const GpuSide& side, const ConstArray&
   return pairs;
 }
 
-inline void clear_masked_rows(const char* op, const PairSide& side, const Array& out,
-                              Stream& stream) {
-  if (side.side.mask == nullptr) return;
+inline void clear_rows(const char* op, const Rows& side, const Array& out, bool masked,
+                       Stream& stream) {
   constexpr int kThreads = 256, kSize = 8;
   const bool whole = is_aligned(out) && out.cols % kSize == 0 && out.row_stride % kSize == 0 &&
                      out.head_stride % kSize == 0 && out.batch_stride % kSize == 0;
   const int64_t blocks = ceil_div(out.rows * ceil_div(out.cols, kSize), kThreads);
-  launch(op, stream.handle(), out.batch * out.heads * blocks, kThreads, 0,
-         clear_masked_rows<kThreads>, side.side, out, whole);
+  launch(op, stream.handle(), out.batch * out.heads * blocks, kThreads, 0, clear_rows<kThreads>,
+         side, out, whole, masked);
+}
+
+inline void clear_masked_rows(const char* op, const PairSide& side, const Array& out,
+                              Stream& stream) {
+  if (side.side.mask) clear_rows(op, side.side, out, true, stream);
 }
 
 }  // namespace yoso::cuda

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -128,11 +129,18 @@ Array Arguments::output(const char* name, const Tensor& tensor, Layout layout) {
 }
 
 Rows Arguments::rows(const char* side, const std::optional<Tensor>& mask,
-                     const std::optional<Tensor>& offsets, const ConstArray& like) {
+                     const std::optional<Tensor>& offsets, std::optional<int64_t> longest,
+                     const ConstArray& like) {
   Rows rows;
   if (offsets) {
     if (!offsets->is_cpu()) {
-      fail(op_, ": ", side, "_offsets is on ", device_text(*offsets), ", expected cpu");
+      check_device(join(side, "_offsets").c_str(), *offsets);
+      if (!longest || *longest < 0) {
+        fail(op_, ": ", side, "_offsets is on ", device_text(*offsets),
+             longest ? join(" with longest = ", *longest) : " without longest",
+             ", expected cpu, or longest: at least the rows of the longest sequence");
+      }
+      rows.longest = std::max<int64_t>(1, *longest);
     }
     if (offsets->scalar_type() != ScalarType::Long) {
       fail(op_, ": ", side, "_offsets is of type ",

@@ -31,9 +31,11 @@ class Arguments {
   ConstArray input(const char* name, const std::optional<Tensor>& tensor, Layout layout);
   // Written in place: a last dimension with gaps is refused.
   Array output(const char* name, const Tensor& tensor, Layout layout);
-  // `side` is "query" or "key", `like` an array of that side in the layout kTokens.
+  // `side` is "query" or "key", `like` an array of that side in the layout kTokens. `longest`:
+  // read with offsets on a GPU.
   Rows rows(const char* side, const std::optional<Tensor>& mask,
-            const std::optional<Tensor>& offsets, const ConstArray& like);
+            const std::optional<Tensor>& offsets, std::optional<int64_t> longest,
+            const ConstArray& like);
 
  private:
   Array array(const char* name, const Tensor& tensor, Layout layout);

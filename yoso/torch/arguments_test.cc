@@ -78,14 +78,14 @@ TEST(Arguments, NamesWhatIsWrongWithMasksAndOffsets) {
   const ConstArray padded =
       args.input("x", empty({2, 5, 1, 4}, ScalarType::Float), Layout::kTokens);
   const auto mask = [&](const Tensor& m) {
-    return message_of([&] { args.rows("key", m, std::nullopt, padded); });
+    return message_of([&] { args.rows("key", m, {}, {}, padded); });
   };
   EXPECT_EQ(mask(empty({2, 5}, ScalarType::Bool)), "no error");
   EXPECT_EQ(mask(empty({2, 6}, ScalarType::Bool)),
             "op: key_mask is [2, 6], expected [2, 5], the batch and the rows of its side");
   EXPECT_EQ(mask(empty({2, 5}, ScalarType::Float)), "op: key_mask is of type Float, expected Bool");
   const auto offsets = [&](const Tensor& o) {
-    return message_of([&] { args.rows("key", std::nullopt, o, padded); });
+    return message_of([&] { args.rows("key", {}, o, {}, padded); });
   };
   EXPECT_EQ(offsets(empty({3}, ScalarType::Int)),
             "op: key_offsets is of type Int, expected Long (int64)");

@@ -72,6 +72,7 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
     ctx->saved_data["gradient"] = static_cast<int64_t>(options.gradient);
     ctx->saved_data["backward_hashes"] = options.backward_hashes;
     ctx->saved_data["normalize_output"] = options.normalize_output;
+    ctx->saved_data["longest"] = sides.longest;
     const bool keep_result = options.normalize_output;
     ctx->save_for_backward({query, key, value, keep_result ? result.out : Tensor(),
                             result.out_scale, result.query_codes, result.key_codes,
@@ -95,8 +96,8 @@ class YosoFunction : public torch::autograd::Function<YosoFunction> {
     const bool need_value = ctx->needs_input_grad(2);
     auto [query_grad, key_grad, value_grad] = ops::attention_backward(
         grads[0], saved[0], saved[1], saved[2], {saved[3], saved[4], saved[5], saved[6]},
-        {saved[7], saved[8], saved[9], saved[10]}, saved[11], options, need_query_or_key,
-        need_value);
+        {saved[7], saved[8], saved[9], saved[10], ctx->saved_data["longest"].toOptional<int64_t>()},
+        saved[11], options, need_query_or_key, need_value);
     if (!need_query_or_key) query_grad = key_grad = Tensor();
     if (!need_value) value_grad = Tensor();
     return {query_grad, key_grad, value_grad, {}, {}, {}};
@@ -139,7 +140,7 @@ Tensor yoso_attention(const YosoInputs& inputs, const YosoOptions& options) {
   check_rows("key", in.key);
   check_rows("value", in.value);
   check_conv_weight(in);
-  const ops::Sides sides{in.query_mask, in.key_mask, in.query_offsets, in.key_offsets};
+  const ops::Sides sides{in.query_mask, in.key_mask, in.query_offsets, in.key_offsets, in.longest};
   Tensor out = YosoFunction::apply(in.query, in.key, in.value, sides,
                                    seed_of(options, in.query.device()), options);
   if (in.conv_weight.defined() && in.value.numel() > 0) out = out + convolve(in.value, in);

@@ -15,7 +15,10 @@ namespace yoso {
 //   type first, as for torch's own attention.
 //   query_mask [B, Nq], key_mask [B, Nk]: bool, true = real; undefined: all real.
 //   query_offsets, key_offsets: [B + 1] int64 (cu_seqlens) on the CPU; then the tensors are
-//   [total, H, *] and masks [total]. Both or neither.
+//   [total, H, *] and masks [total]. Both or neither. Or both on the GPU of the tensors, and
+//   longest: at least the tokens of any sequence; then they may end before total, and tokens that
+//   follow give 0. They must rise and no sequence be longer: checked
+//   there, where a mistake stops all work on the GPU. Scratch memory grows with B x longest.
 //   conv_weight [Hq, w], w odd: YOSO-C, adds the depthwise convolution of the (masked) values over
 //   the tokens to the normalised output; needs Nq == Nk, Hq == Hk, no offsets. Undefined: none.
 // On a GPU the work is queued on torch's current stream, and nothing waits for it. A CUDA graph
@@ -28,6 +31,7 @@ struct YosoInputs {
   at::Tensor query, key, value;
   at::Tensor query_mask = {}, key_mask = {};
   at::Tensor query_offsets = {}, key_offsets = {};
+  std::optional<int64_t> longest = {};
   at::Tensor conv_weight = {};
 };
 at::Tensor yoso_attention(const YosoInputs& inputs, const YosoOptions& options);

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include "yoso/ops/gpu_rows.h"
 #include "yoso/ops/hash_block.h"
 #include "yoso/torch/arguments.h"
 #include "yoso/torch/attention_call.h"
@@ -29,15 +30,27 @@ void clear_masked(const Tensor& x, const OptionalTensor& mask) {
   torch::stable::detail::to<Tensor>(fill[0]);  // takes the result over
 }
 
-// The gradient of raw rows from that of unit rows, which it may overwrite; 0 in masked rows, which
-// may hold anything.
-Tensor raw_gradient(const Tensor& x, const Tensor& scale, Tensor grad, const OptionalTensor& mask) {
+// The gradient of raw rows from that of unit rows, which it may overwrite; 0 in masked rows, and
+// after the last sequence, which may hold anything.
+Tensor raw_gradient([[maybe_unused]] const char* side, const Tensor& x, const Tensor& scale,
+                    Tensor grad, const OptionalTensor& mask,
+                    [[maybe_unused]] const OptionalTensor& offsets,
+                    [[maybe_unused]] std::optional<int64_t> longest) {
   if (grad.scalar_type() == x.scalar_type()) {
     unit_rows_grad_(x, scale, scale, grad);
   } else {
     grad = unit_rows_grad(x, scale, scale, grad, x.scalar_type());
   }
   clear_masked(grad, mask);
+#ifdef YOSO_CUDA
+  if (offsets && !offsets->is_cpu()) {
+    Arguments args(AttentionCall::kName);
+    const Array rows = args.output("gradient", grad, Layout::kTokens);
+    GpuRun gpu(grad);
+    cuda::clear_rows_after(AttentionCall::kName, args.rows(side, {}, offsets, longest, rows), rows,
+                           gpu.stream());
+  }
+#endif
   return grad;
 }
 
@@ -73,9 +86,10 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
     const OptionalTensor& seed, int64_t num_hashes, double code_bits, std::string_view mode,
     std::string_view gradient, std::optional<int64_t> backward_hashes, bool heads_first,
-    bool need_query_or_key, bool need_value) {
+    bool need_query_or_key, bool need_value, std::optional<int64_t> longest) {
   const AttentionCall a(query, key, value, query_mask, key_mask, query_offsets, key_offsets, seed,
-                        num_hashes, code_bits, mode, gradient, backward_hashes, heads_first);
+                        num_hashes, code_bits, mode, gradient, backward_hashes, heads_first,
+                        longest);
   a.check();
   const bool sampled = a.mode() == Mode::kSampled;
   Tensor sum_grad = a.in_layout(out_grad);
@@ -90,23 +104,27 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
   }
   if (sampled) {
     const int64_t bits = static_cast<int64_t>(code_bits);
+    bool with_value = false;
     if (need_query_or_key) {
-      std::tie(query_grad, key_grad) = sampled_gradients(
+      // Of all hashes, which the values keep, in one go.
+      with_value = need_value && !a.options.backward_hashes;
+      std::tie(query_grad, key_grad, value_grad) = sampled_gradients(
           subset(a, query_codes), subset(a, key_codes), a.query, a.key, query_scale, key_scale,
           a.value, sum_grad, bits, gradient, query_mask, key_mask, query_offsets, key_offsets,
-          /*of_rows=*/true);
+          longest, /*of_rows=*/true, with_value);
     }
-    if (need_value) {
+    if (need_value && !with_value) {
       value_grad = bucket_attention(key_codes, query_codes, sum_grad, bits, key_mask, query_mask,
-                                    key_offsets, query_offsets, value.scalar_type());
+                                    key_offsets, query_offsets, value.scalar_type(), longest);
     }
   } else {
     std::tie(query_grad, key_grad, value_grad) = expected_attention_grad(
         a.query, a.key, query_scale, key_scale, a.value, sum_grad, code_bits, gradient, query_mask,
-        key_mask, query_offsets, key_offsets);
+        key_mask, query_offsets, key_offsets, longest);
     if (need_query_or_key) {
-      query_grad = raw_gradient(a.query, *query_scale, query_grad, query_mask);
-      key_grad = raw_gradient(a.key, *key_scale, key_grad, key_mask);
+      query_grad = raw_gradient("query", a.query, *query_scale, query_grad, query_mask,
+                                query_offsets, longest);
+      key_grad = raw_gradient("key", a.key, *key_scale, key_grad, key_mask, key_offsets, longest);
     }
   }
   if (need_query_or_key) {

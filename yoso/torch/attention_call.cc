@@ -75,11 +75,21 @@ void check_mask(const char* name, const OptionalTensor& mask, const Tensor& x) {
   }
 }
 
-void check_offsets(const char* name, const OptionalTensor& offsets) {
+void check_offsets(const AttentionCall& a, const char* name, const OptionalTensor& offsets) {
   if (!offsets) {
     fail(kName, ": ", name, " is absent, expected offsets for both sides or for none");
   }
-  if (!offsets->is_cpu()) refuse(name, device_text(*offsets), "cpu");
+  if (!offsets->is_cpu() && !same_device(*offsets, a.query)) {
+    refuse(name, device_text(*offsets), "cpu",
+           a.query.is_cpu() ? "" : " or " + device_text(a.query));
+  }
+  if (offsets->is_cpu() != a.query_offsets->is_cpu()) {
+    refuse(name, device_text(*offsets), device_text(*a.query_offsets), " as query_offsets");
+  }
+  if (!offsets->is_cpu() && !a.longest) {
+    fail(kName, ": longest is absent, expected the rows of the longest sequence, or more, with ",
+         "offsets on a GPU");
+  }
   if (offsets->scalar_type() != ScalarType::Long) {
     refuse(name, type_text(*offsets), "Long (int64)");
   }
@@ -98,7 +108,7 @@ Mode parse_mode(std::string_view name) {
 }
 
 // Real tokens of each sequence, as far as they are known without looking at a ragged mask, or at a
-// mask on a GPU: that would wait for it.
+// mask or offsets on a GPU: that would wait for it.
 double real_tokens(const Tensor& x, const OptionalTensor& mask, int64_t sequence) {
   const int64_t tokens = x.size(1);
   if (!mask || !mask->is_cpu()) return static_cast<double>(tokens);
@@ -108,7 +118,8 @@ double real_tokens(const Tensor& x, const OptionalTensor& mask, int64_t sequence
   return static_cast<double>(count);
 }
 
-double ragged_tokens(const Tensor& offsets, int64_t sequence) {
+double ragged_tokens(const AttentionCall& a, const Tensor& offsets, int64_t sequence) {
+  if (!offsets.is_cpu()) return static_cast<double>(*a.longest);
   const int64_t* begin = offsets.const_data_ptr<int64_t>() + sequence * offsets.stride(0);
   return static_cast<double>(begin[offsets.stride(0)] - begin[0]);
 }
@@ -120,9 +131,9 @@ double equivalent_length(const AttentionCall& a) {
   double pairs = 0, tokens = 0;
   for (int64_t b = 0; b < sequences; ++b) {
     const double queries =
-        ragged ? ragged_tokens(*a.query_offsets, b) : real_tokens(a.query, a.query_mask, b);
+        ragged ? ragged_tokens(a, *a.query_offsets, b) : real_tokens(a.query, a.query_mask, b);
     const double keys =
-        ragged ? ragged_tokens(*a.key_offsets, b) : real_tokens(a.key, a.key_mask, b);
+        ragged ? ragged_tokens(a, *a.key_offsets, b) : real_tokens(a.key, a.key_mask, b);
     pairs += queries * keys;
     tokens += queries + keys;
   }
@@ -142,7 +153,8 @@ AttentionCall::AttentionCall(const Tensor& query, const Tensor& key, const Tenso
                              const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
                              const OptionalTensor& seed, int64_t num_hashes, double code_bits,
                              std::string_view mode, std::string_view gradient,
-                             std::optional<int64_t> backward_hashes, bool heads_first)
+                             std::optional<int64_t> backward_hashes, bool heads_first,
+                             std::optional<int64_t> longest)
     : query(swapped_heads(query, heads_first)),
       key(swapped_heads(key, heads_first)),
       value(swapped_heads(value, heads_first)),
@@ -156,13 +168,14 @@ AttentionCall::AttentionCall(const Tensor& query, const Tensor& key, const Tenso
               .num_hashes = num_hashes,
               .code_bits = code_bits,
               .backward_hashes = backward_hashes},
-      heads_first(heads_first) {}
+      heads_first(heads_first),
+      longest(longest) {}
 
 void AttentionCall::check() const {
   const bool ragged = query_offsets || key_offsets;
   if (ragged) {
-    check_offsets("query_offsets", query_offsets);
-    check_offsets("key_offsets", key_offsets);
+    check_offsets(*this, "query_offsets", query_offsets);
+    check_offsets(*this, "key_offsets", key_offsets);
     if (key_offsets->size(0) != query_offsets->size(0)) {
       refuse("key_offsets", yoso::shape_text(*key_offsets), yoso::shape_text(*query_offsets),
              " as query_offsets");
@@ -193,6 +206,7 @@ void AttentionCall::check() const {
   if (options.mode == Mode::kSampled && !is_sampling_length(options.code_bits)) {
     refuse("code_bits", options.code_bits, "an integer from 1 to 16 when sampled");
   }
+  if (longest && *longest < 0) refuse("longest", *longest, "at least 0");
   if (const auto& hashes = options.backward_hashes) {
     if (*hashes < 1 || options.num_hashes % *hashes != 0) {
       refuse("backward_hashes", *hashes, "a divisor of num_hashes = ", options.num_hashes);

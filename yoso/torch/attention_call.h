@@ -18,6 +18,7 @@ struct AttentionCall {
   const OptionalTensor& seed;
   YosoOptions options;
   bool heads_first;  // the caller's rows are [B, H, N, D]
+  std::optional<int64_t> longest;
 
   // Options as the operators take them; options.seed and options.projection are not set.
   AttentionCall(const Tensor& query, const Tensor& key, const Tensor& value,
@@ -25,7 +26,8 @@ struct AttentionCall {
                 const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
                 const OptionalTensor& seed, int64_t num_hashes, double code_bits,
                 std::string_view mode, std::string_view gradient,
-                std::optional<int64_t> backward_hashes, bool heads_first);
+                std::optional<int64_t> backward_hashes, bool heads_first,
+                std::optional<int64_t> longest);
 
   void check() const;  // throws Error: what, got, expected
 

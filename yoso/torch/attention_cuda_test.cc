@@ -235,6 +235,94 @@ TEST_F(YosoAttentionOnGpuTest, RaggedSequencesMatchTheCpu) {
   }
 }
 
+// The last sequence ends before the last row; what follows holds anything and gives 0.
+struct Ragged {
+  YosoInputs in;
+  Tensor out_grad;
+};
+Ragged ragged_inputs(const Shape& s, int64_t after) {
+  const Shape longer{1,           s.queries + after, s.keys + after, s.query_heads,
+                     s.key_heads, s.width,           s.value_width};
+  Ragged r{integer_inputs(longer), integer_grad(longer).squeeze(0)};
+  for (Tensor* x : {&r.in.query, &r.in.key, &r.in.value}) *x = x->squeeze(0);
+  return r;
+}
+
+Ragged without(Ragged r, int64_t after) {
+  for (Tensor* x : {&r.in.query, &r.in.key, &r.in.value, &r.out_grad})
+    *x = x->narrow(0, 0, x->size(0) - after);
+  for (Tensor* x : {&r.in.query_mask, &r.in.key_mask})
+    if (x->defined()) *x = x->narrow(0, 0, x->size(0) - after);
+  return r;
+}
+
+// Long sequences and short ones, empty ones, buckets dense, sparse and counted; longest as it is,
+// and larger.
+TEST_F(YosoAttentionOnGpuTest, OffsetsOnTheGpuGiveTheBitsOfThoseOnTheCpu) {
+  const std::vector<int64_t> queries = {0, 70, 70, 1370, 1400, 4100};
+  const std::vector<int64_t> keys = {0, 90, 95, 1100, 1101, 4000};
+  constexpr int64_t kAfter = 37;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const int64_t width : {64, 24}) {
+    const Shape shape{1, queries.back(), keys.back(), 2, 1, width, width};
+    Ragged all = ragged_inputs(shape, kAfter);
+    all.in.query_offsets = at::tensor(queries);
+    all.in.key_offsets = at::tensor(keys);
+    for (const bool masked : {false, true}) {
+      if (masked) {
+        all.in.query_mask = at::rand({shape.queries + kAfter}) < 0.7;
+        all.in.key_mask = at::rand({shape.keys + kAfter}) < 0.7;
+      }
+      const Ragged real = without(all, kAfter);
+      YosoOptions subset = sampled();
+      subset.backward_hashes = 8;
+      YosoOptions by_true = sampled(11, 9);
+      by_true.gradient = Gradient::kTrue;
+      for (const YosoOptions& options :
+           {expected(), sampled(), sampled(11, 9), sampled(13, 40), subset, by_true}) {
+        for (const auto type : {at::kFloat, at::kBFloat16}) {
+          const Result want = run(on_gpu(real.in, type), options, real.out_grad);
+          for (const int64_t longest : {2899, 5000}) {
+            YosoInputs in = on_gpu(all.in, type);
+            for (Tensor* x : {&in.query, &in.key, &in.value})
+              x->narrow(0, x->size(0) - kAfter, kAfter).fill_(nan);
+            for (Tensor* x : {&in.query_offsets, &in.key_offsets}) *x = x->to(kGpu);
+            in.longest = longest;
+            const Result got = run(in, options, all.out_grad);
+            for (size_t i = 0; i < 4; ++i) {
+              const auto [name, x] = got.all()[i];
+              const int64_t rows = x.size(0) - kAfter;
+              EXPECT_TRUE(at::equal(x.narrow(0, 0, rows), want.all()[i].second))
+                  << name << " " << type << " " << width << " T " << options.code_bits << " masked "
+                  << masked << " longest " << longest;
+              EXPECT_EQ(x.narrow(0, rows, kAfter).count_nonzero().item<int64_t>(), 0) << name;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(YosoAttentionOnGpuTest, AGraphReadsTheOffsetsOfEachReplay) {
+  const Shape shape{1, 700, 700, 2, 2, 64, 64};
+  Ragged all = ragged_inputs(shape, 0);
+  const Tensor out_grad = all.out_grad.to(kGpu, at::kBFloat16);
+  YosoInputs in = on_gpu(all.in, at::kBFloat16);
+  in.longest = 700;
+  in.query_offsets = in.key_offsets = at::tensor(std::vector<int64_t>{0, 100, 700}).to(kGpu);
+  for (const YosoOptions& options : {expected(), sampled()}) {
+    run(in, options, out_grad);
+    Result captured;
+    const auto graph = make_cuda_graphs(0)->capture([&] { captured = run(in, options, out_grad); });
+    for (const int64_t middle : {0, 333, 650}) {
+      in.query_offsets.copy_(at::tensor(std::vector<int64_t>{0, middle, 690}));
+      graph->replay();
+      EXPECT_TRUE(same_bits(captured, run(in, options, out_grad))) << middle;
+    }
+  }
+}
+
 TEST_F(YosoAttentionOnGpuTest, ConvolutionMatchesTheCpu) {
   const Shape shape{2, 33, 33, 2, 2, 16, 16};
   YosoInputs in = integer_inputs(shape);
@@ -476,8 +564,17 @@ TEST_F(YosoAttentionOnGpuTest, NamesWhatCannotBe) {
   for (Tensor* x : {&in.query, &in.key, &in.value}) *x = x->flatten(0, 1);
   in.query_offsets = at::tensor(std::vector<int64_t>{0, 5, 10}).to(kGpu);
   in.key_offsets = at::tensor(std::vector<int64_t>{0, 6, 12});
+  EXPECT_EQ(
+      message_of([&] { yoso_attention(in, sampled()); }),
+      "yoso_attention: longest is absent, expected the rows of the longest sequence, or more, "
+      "with offsets on a GPU");
+  in.longest = 6;
   EXPECT_EQ(message_of([&] { yoso_attention(in, sampled()); }),
-            "yoso_attention: query_offsets is cuda:0, expected cpu");
+            "yoso_attention: key_offsets is cpu, expected cuda:0 as query_offsets");
+  in.key_offsets = in.key_offsets.to(kGpu);
+  in.longest = -1;
+  EXPECT_EQ(message_of([&] { yoso_attention(in, sampled()); }),
+            "yoso_attention: longest is -1, expected at least 0");
   EXPECT_EQ(message_of([&] {
               const Tensor codes = ops::hash(in.key, 4, 8, 1, Projection::kHadamard, 2);
               ops::bucket_attention(codes, codes, in.value.cpu(), 8, {}, at::kFloat);

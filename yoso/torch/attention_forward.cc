@@ -31,14 +31,14 @@ Sums sampled(const AttentionCall& a, std::string_view projection, ScalarType typ
   };
   Sums sums{.query_codes = codes(a.query), .key_codes = codes(a.key)};
   sums.out = bucket_attention(sums.query_codes, sums.key_codes, a.value, bits, a.query_mask,
-                              a.key_mask, a.query_offsets, a.key_offsets, type);
+                              a.key_mask, a.query_offsets, a.key_offsets, type, a.longest);
   return sums;
 }
 
 Sums expected(const AttentionCall& a, ScalarType type) {
   return {.out = expected_attention(a.query, a.key, row_scales(a.query), row_scales(a.key), a.value,
                                     a.options.code_bits, a.query_mask, a.key_mask, a.query_offsets,
-                                    a.key_offsets, type),
+                                    a.key_offsets, type, a.longest),
           .query_codes = unread_codes(a, a.query),
           .key_codes = unread_codes(a, a.key)};
 }
@@ -50,9 +50,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention(
     const OptionalTensor& key_mask, const OptionalTensor& query_offsets,
     const OptionalTensor& key_offsets, const OptionalTensor& seed, int64_t num_hashes,
     double code_bits, std::string_view mode, std::string_view gradient, std::string_view projection,
-    bool normalize_output, std::optional<int64_t> backward_hashes, bool heads_first) {
+    bool normalize_output, std::optional<int64_t> backward_hashes, bool heads_first,
+    std::optional<int64_t> longest) {
   const AttentionCall a(query, key, value, query_mask, key_mask, query_offsets, key_offsets, seed,
-                        num_hashes, code_bits, mode, gradient, backward_hashes, heads_first);
+                        num_hashes, code_bits, mode, gradient, backward_hashes, heads_first,
+                        longest);
   a.check();
   parse_projection(AttentionCall::kName, projection);  // also where nothing is sampled
   const ScalarType type = normalize_output ? a.intermediate_type() : value.scalar_type();

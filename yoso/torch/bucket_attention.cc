@@ -11,7 +11,8 @@ Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, cons
                         int64_t code_bits, const std::optional<Tensor>& query_mask,
                         const std::optional<Tensor>& key_mask,
                         const std::optional<Tensor>& query_offsets,
-                        const std::optional<Tensor>& key_offsets, std::optional<ScalarType> dtype) {
+                        const std::optional<Tensor>& key_offsets, std::optional<ScalarType> dtype,
+                        std::optional<int64_t> longest) {
   Arguments args(BucketAttention::kName);
   BucketAttention a;
   a.query_codes = args.input("query_codes", query_codes, Layout::kCodes);
@@ -21,8 +22,8 @@ Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, cons
   Tensor out = empty_tokens(values, a.query_codes.batch, a.query_codes.cols, a.query_codes.heads,
                             a.values.cols, dtype.value_or(values.scalar_type()));
   a.out = args.output("out", out, Layout::kTokens);
-  a.query_rows = args.rows("query", query_mask, query_offsets, a.out);
-  a.key_rows = args.rows("key", key_mask, key_offsets, a.values);
+  a.query_rows = args.rows("query", query_mask, query_offsets, longest, a.out);
+  a.key_rows = args.rows("key", key_mask, key_offsets, longest, a.values);
   run<cpu::bucket_attention, cuda::bucket_attention>(a, values);
   return out;
 }

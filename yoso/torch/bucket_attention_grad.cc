@@ -9,13 +9,13 @@
 
 namespace yoso {
 
-std::tuple<Tensor, Tensor> sampled_gradients(
+std::tuple<Tensor, Tensor, Tensor> sampled_gradients(
     const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
     const std::optional<Tensor>& query_scale, const std::optional<Tensor>& key_scale,
     const Tensor& values, const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const std::optional<Tensor>& query_mask, const std::optional<Tensor>& key_mask,
     const std::optional<Tensor>& query_offsets, const std::optional<Tensor>& key_offsets,
-    bool of_rows) {
+    std::optional<int64_t> longest, bool of_rows, bool need_value) {
   Arguments args(BucketAttentionGrad::kName);
   BucketAttentionGrad a;
   a.query_codes = args.input("query_codes", query_codes, Layout::kCodes);
@@ -35,10 +35,16 @@ std::tuple<Tensor, Tensor> sampled_gradients(
   Tensor key_grad = empty_tokens(keys, k.batch, k.rows, k.heads, k.cols, type);
   a.query_grad = args.output("query_grad", query_grad, Layout::kTokens);
   a.key_grad = args.output("key_grad", key_grad, Layout::kTokens);
-  a.query_rows = args.rows("query", query_mask, query_offsets, q);
-  a.key_rows = args.rows("key", key_mask, key_offsets, k);
+  Tensor value_grad = no_elements(values, values.scalar_type());
+  if (need_value) {
+    value_grad =
+        empty_tokens(values, k.batch, k.rows, k.heads, a.values.cols, values.scalar_type());
+    a.value_grad = args.output("value_grad", value_grad, Layout::kTokens);
+  }
+  a.query_rows = args.rows("query", query_mask, query_offsets, longest, q);
+  a.key_rows = args.rows("key", key_mask, key_offsets, longest, k);
   run<cpu::bucket_attention_grad, cuda::bucket_attention_grad>(a, queries);
-  return {query_grad, key_grad};
+  return {query_grad, key_grad, value_grad};
 }
 
 std::tuple<Tensor, Tensor> bucket_attention_grad(
@@ -46,10 +52,13 @@ std::tuple<Tensor, Tensor> bucket_attention_grad(
     const std::optional<Tensor>& query_scale, const std::optional<Tensor>& key_scale,
     const Tensor& values, const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const std::optional<Tensor>& query_mask, const std::optional<Tensor>& key_mask,
-    const std::optional<Tensor>& query_offsets, const std::optional<Tensor>& key_offsets) {
-  return sampled_gradients(query_codes, key_codes, queries, keys, query_scale, key_scale, values,
-                           out_grad, code_bits, gradient, query_mask, key_mask, query_offsets,
-                           key_offsets, /*of_rows=*/false);
+    const std::optional<Tensor>& query_offsets, const std::optional<Tensor>& key_offsets,
+    std::optional<int64_t> longest) {
+  const auto [query_grad, key_grad, none] = sampled_gradients(
+      query_codes, key_codes, queries, keys, query_scale, key_scale, values, out_grad, code_bits,
+      gradient, query_mask, key_mask, query_offsets, key_offsets, longest, /*of_rows=*/false,
+      /*need_value=*/false);
+  return {query_grad, key_grad};
 }
 
 }  // namespace yoso

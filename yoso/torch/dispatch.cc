@@ -51,10 +51,10 @@ Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, cons
   static const auto op =
       find<Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, const OptionalTensor&,
                   const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-                  std::optional<at::ScalarType>)>("yoso::bucket_attention");
+                  std::optional<at::ScalarType>, std::optional<int64_t>)>("yoso::bucket_attention");
   return call(op, query_codes, key_codes, values, code_bits, optional(sides.query_mask),
               optional(sides.key_mask), optional(sides.query_offsets), optional(sides.key_offsets),
-              dtype);
+              dtype, sides.longest);
 }
 
 std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
@@ -64,10 +64,11 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
   static const auto op = find<std::tuple<Tensor, Tensor, Tensor>(
       const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&, const Tensor&,
       const Tensor&, double, c10::string_view, const OptionalTensor&, const OptionalTensor&,
-      const OptionalTensor&, const OptionalTensor&)>("yoso::expected_attention_grad");
+      const OptionalTensor&, const OptionalTensor&, std::optional<int64_t>)>(
+      "yoso::expected_attention_grad");
   return call(op, queries, keys, optional(query_scale), optional(key_scale), values, out_grad,
               code_bits, name_of(gradient), optional(sides.query_mask), optional(sides.key_mask),
-              optional(sides.query_offsets), optional(sides.key_offsets));
+              optional(sides.query_offsets), optional(sides.key_offsets), sides.longest);
 }
 
 ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const Tensor& bias,
@@ -105,14 +106,14 @@ Attention attention(const Tensor& query, const Tensor& key, const Tensor& value,
   static const auto op = find<std::tuple<Tensor, Tensor, Tensor, Tensor>(
       const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
       const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, int64_t, double,
-      c10::string_view, c10::string_view, c10::string_view, bool, std::optional<int64_t>, bool)>(
-      "yoso::attention");
+      c10::string_view, c10::string_view, c10::string_view, bool, std::optional<int64_t>, bool,
+      std::optional<int64_t>)>("yoso::attention");
   const auto [out, out_scale, query_codes, key_codes] =
       call(op, query, key, value, optional(sides.query_mask), optional(sides.key_mask),
            optional(sides.query_offsets), optional(sides.key_offsets), optional(seed),
            options.num_hashes, options.code_bits, name_of(options.mode), name_of(options.gradient),
            name_of(options.projection), options.normalize_output, options.backward_hashes,
-           /*heads_first=*/false);
+           /*heads_first=*/false, sides.longest);
   return {out, out_scale, query_codes, key_codes};
 }
 
@@ -126,8 +127,8 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& out_grad, co
       const Tensor&, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
       const OptionalTensor&, const Tensor&, const Tensor&, const OptionalTensor&,
       const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-      int64_t, double, c10::string_view, c10::string_view, std::optional<int64_t>, bool, bool,
-      bool)>("yoso::attention_backward");
+      int64_t, double, c10::string_view, c10::string_view, std::optional<int64_t>, bool, bool, bool,
+      std::optional<int64_t>)>("yoso::attention_backward");
   const bool normalized = options.normalize_output;
   return call(op, out_grad, query, key, value, normalized ? optional(forward.out) : std::nullopt,
               normalized ? optional(forward.out_scale) : std::nullopt, forward.query_codes,
@@ -135,7 +136,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& out_grad, co
               optional(sides.query_offsets), optional(sides.key_offsets), optional(seed),
               options.num_hashes, options.code_bits, name_of(options.mode),
               name_of(options.gradient), options.backward_hashes, /*heads_first=*/false,
-              need_query_or_key, need_value);
+              need_query_or_key, need_value, sides.longest);
 }
 
 }  // namespace yoso::ops

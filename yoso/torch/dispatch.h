@@ -12,10 +12,11 @@
 
 namespace yoso::ops {
 
-// Masks and offsets of both sides; undefined: none.
+// Masks and offsets of both sides; undefined: none. longest: with offsets on a GPU.
 struct Sides {
   at::Tensor query_mask = {}, key_mask = {};
   at::Tensor query_offsets = {}, key_offsets = {};
+  std::optional<int64_t> longest = {};
 };
 
 at::Tensor hash(const at::Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed,

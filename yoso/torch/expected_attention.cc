@@ -13,8 +13,8 @@ Tensor expected_attention(const Tensor& queries, const Tensor& keys,
                           double code_bits, const std::optional<Tensor>& query_mask,
                           const std::optional<Tensor>& key_mask,
                           const std::optional<Tensor>& query_offsets,
-                          const std::optional<Tensor>& key_offsets,
-                          std::optional<ScalarType> dtype) {
+                          const std::optional<Tensor>& key_offsets, std::optional<ScalarType> dtype,
+                          std::optional<int64_t> longest) {
   Arguments args(ExpectedAttention::kName);
   ExpectedAttention a;
   a.queries = args.input("queries", queries, Layout::kTokens);
@@ -26,8 +26,8 @@ Tensor expected_attention(const Tensor& queries, const Tensor& keys,
   Tensor out = empty_tokens(values, a.queries.batch, a.queries.rows, a.queries.heads, a.values.cols,
                             dtype.value_or(values.scalar_type()));
   a.out = args.output("out", out, Layout::kTokens);
-  a.query_rows = args.rows("query", query_mask, query_offsets, a.queries);
-  a.key_rows = args.rows("key", key_mask, key_offsets, a.keys);
+  a.query_rows = args.rows("query", query_mask, query_offsets, longest, a.queries);
+  a.key_rows = args.rows("key", key_mask, key_offsets, longest, a.keys);
   run<cpu::expected_attention, cuda::expected_attention>(a, queries);
   return out;
 }

@@ -14,7 +14,7 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
     const std::optional<Tensor>& key_scale, const Tensor& values, const Tensor& out_grad,
     double code_bits, std::string_view gradient, const std::optional<Tensor>& query_mask,
     const std::optional<Tensor>& key_mask, const std::optional<Tensor>& query_offsets,
-    const std::optional<Tensor>& key_offsets) {
+    const std::optional<Tensor>& key_offsets, std::optional<int64_t> longest) {
   Arguments args(ExpectedAttentionGrad::kName);
   ExpectedAttentionGrad a;
   a.queries = args.input("queries", queries, Layout::kTokens);
@@ -33,8 +33,8 @@ std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
   a.query_grad = args.output("query_grad", query_grad, Layout::kTokens);
   a.key_grad = args.output("key_grad", key_grad, Layout::kTokens);
   a.value_grad = args.output("value_grad", value_grad, Layout::kTokens);
-  a.query_rows = args.rows("query", query_mask, query_offsets, q);
-  a.key_rows = args.rows("key", key_mask, key_offsets, k);
+  a.query_rows = args.rows("query", query_mask, query_offsets, longest, q);
+  a.key_rows = args.rows("key", key_mask, key_offsets, longest, k);
   run<cpu::expected_attention_grad, cuda::expected_attention_grad>(a, queries);
   return {query_grad, key_grad, value_grad};
 }

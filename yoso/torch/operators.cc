@@ -2,13 +2,15 @@
 //
 // Layouts: x, query, key, value, queries, keys, values, out [B, N, H, D], or [total, H, D] with
 // offsets; codes [B, H, M, N] or [H, M, total]; scales are codes with M = 1; masks [B, N] or
-// [total] bool, true = real; offsets [sequences + 1] int64 on the CPU, from 0 to total. Any
-// strides; only a last dimension with gaps is copied. The meaning of each operator stands in
-// yoso/ops/<name>.h, that of attention in yoso/torch/attention_call.h.
-// On a GPU: all tensors but offsets and the seed of attention are on one device, and the work is queued on torch's
-// current stream. Nothing waits for it, so a call can be captured in a CUDA graph: with the hashes
-// of a seed on the CPU, or with those of the seed that stands on the GPU when it is replayed.
-// Scratch memory is torch's. float64 is refused.
+// [total] bool, true = real; offsets [sequences + 1] int64 on the CPU, from 0 to total, or on the
+// GPU of the rest with `longest`, at least the rows of any sequence of both sides: then they may end
+// before total, and rows that follow give 0. Any strides; only a last dimension with gaps is copied.
+// The meaning of each operator stands in yoso/ops/<name>.h, that of attention in
+// yoso/torch/attention_call.h.
+// On a GPU: all tensors are on one device, but for offsets and the seed of attention, which may be on
+// the CPU, and the work is queued on torch's current stream. Nothing waits for it, so a call can be
+// captured in a CUDA graph: with the hashes of a seed on the CPU, or with those of the seed that
+// stands on the GPU when it is replayed. Scratch memory is torch's. float64 is refused.
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/torch/operators.h"
 
@@ -55,25 +57,27 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
   m.def(
       "bucket_attention(Tensor query_codes, Tensor key_codes, Tensor values, int code_bits, "
       "Tensor? query_mask=None, Tensor? key_mask=None, "
-      "Tensor? query_offsets=None, Tensor? key_offsets=None, ScalarType? dtype=None) -> Tensor");
+      "Tensor? query_offsets=None, Tensor? key_offsets=None, ScalarType? dtype=None, "
+      "int? longest=None) -> Tensor");
   // gradient: 'surrogate' or 'true'. The gradient of the values is bucket_attention with queries
   // and keys swapped.
   m.def(
       "bucket_attention_grad(Tensor query_codes, Tensor key_codes, Tensor queries, Tensor keys, "
       "Tensor? query_scale, Tensor? key_scale, Tensor values, Tensor out_grad, int code_bits, "
       "str gradient='surrogate', Tensor? query_mask=None, Tensor? key_mask=None, "
-      "Tensor? query_offsets=None, Tensor? key_offsets=None) "
+      "Tensor? query_offsets=None, Tensor? key_offsets=None, int? longest=None) "
       "-> (Tensor query_grad, Tensor key_grad)");
 
   m.def(
       "expected_attention(Tensor queries, Tensor keys, Tensor? query_scale, Tensor? key_scale, "
       "Tensor values, float code_bits, Tensor? query_mask=None, Tensor? key_mask=None, "
-      "Tensor? query_offsets=None, Tensor? key_offsets=None, ScalarType? dtype=None) -> Tensor");
+      "Tensor? query_offsets=None, Tensor? key_offsets=None, ScalarType? dtype=None, "
+      "int? longest=None) -> Tensor");
   m.def(
       "expected_attention_grad(Tensor queries, Tensor keys, Tensor? query_scale, "
       "Tensor? key_scale, Tensor values, Tensor out_grad, float code_bits, "
       "str gradient='surrogate', Tensor? query_mask=None, Tensor? key_mask=None, "
-      "Tensor? query_offsets=None, Tensor? key_offsets=None) "
+      "Tensor? query_offsets=None, Tensor? key_offsets=None, int? longest=None) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 
   // x, branch, sum, norm and their gradients [B, N, H, D] or [N, H, D], bias [1, 1, D]; without branch
@@ -97,7 +101,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
       "attention(Tensor query, Tensor key, Tensor value, Tensor? query_mask, Tensor? key_mask, "
       "Tensor? query_offsets, Tensor? key_offsets, Tensor? seed, int num_hashes, float code_bits, "
       "str mode, str gradient, str projection, bool normalize_output, int? backward_hashes, "
-      "bool heads_first) "
+      "bool heads_first, int? longest=None) "
       "-> (Tensor out, Tensor out_scale, Tensor query_codes, Tensor key_codes)");
   // out and out_scale: None when the output is not normalised. A gradient that is not needed has
   // no elements.
@@ -106,7 +110,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(yoso, m) {
       "Tensor? out_scale, Tensor query_codes, Tensor key_codes, Tensor? query_mask, "
       "Tensor? key_mask, Tensor? query_offsets, Tensor? key_offsets, Tensor? seed, "
       "int num_hashes, float code_bits, str mode, str gradient, int? backward_hashes, "
-      "bool heads_first, bool need_query_or_key, bool need_value) "
+      "bool heads_first, bool need_query_or_key, bool need_value, int? longest=None) "
       "-> (Tensor query_grad, Tensor key_grad, Tensor value_grad)");
 }
 

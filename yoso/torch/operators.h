@@ -24,33 +24,38 @@ Tensor hash(const Tensor& x, int64_t num_hashes, int64_t code_bits, int64_t seed
 Tensor bucket_attention(const Tensor& query_codes, const Tensor& key_codes, const Tensor& values,
                         int64_t code_bits, const OptionalTensor& query_mask,
                         const OptionalTensor& key_mask, const OptionalTensor& query_offsets,
-                        const OptionalTensor& key_offsets, std::optional<ScalarType> dtype);
+                        const OptionalTensor& key_offsets, std::optional<ScalarType> dtype,
+                        std::optional<int64_t> longest);
 
 std::tuple<Tensor, Tensor> bucket_attention_grad(
     const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
     const OptionalTensor& query_scale, const OptionalTensor& key_scale, const Tensor& values,
     const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const OptionalTensor& query_mask, const OptionalTensor& key_mask,
-    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets);
+    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
+    std::optional<int64_t> longest);
 
 Tensor expected_attention(const Tensor& queries, const Tensor& keys,
                           const OptionalTensor& query_scale, const OptionalTensor& key_scale,
                           const Tensor& values, double code_bits, const OptionalTensor& query_mask,
                           const OptionalTensor& key_mask, const OptionalTensor& query_offsets,
-                          const OptionalTensor& key_offsets, std::optional<ScalarType> dtype);
+                          const OptionalTensor& key_offsets, std::optional<ScalarType> dtype,
+                          std::optional<int64_t> longest);
 
 std::tuple<Tensor, Tensor, Tensor> expected_attention_grad(
     const Tensor& queries, const Tensor& keys, const OptionalTensor& query_scale,
     const OptionalTensor& key_scale, const Tensor& values, const Tensor& out_grad, double code_bits,
     std::string_view gradient, const OptionalTensor& query_mask, const OptionalTensor& key_mask,
-    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets);
+    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
+    std::optional<int64_t> longest);
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> attention(
     const Tensor& query, const Tensor& key, const Tensor& value, const OptionalTensor& query_mask,
     const OptionalTensor& key_mask, const OptionalTensor& query_offsets,
     const OptionalTensor& key_offsets, const OptionalTensor& seed, int64_t num_hashes,
     double code_bits, std::string_view mode, std::string_view gradient, std::string_view projection,
-    bool normalize_output, std::optional<int64_t> backward_hashes, bool heads_first);
+    bool normalize_output, std::optional<int64_t> backward_hashes, bool heads_first,
+    std::optional<int64_t> longest);
 
 std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const Tensor& out_grad, const Tensor& query, const Tensor& key, const Tensor& value,
@@ -59,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
     const OptionalTensor& seed, int64_t num_hashes, double code_bits, std::string_view mode,
     std::string_view gradient, std::optional<int64_t> backward_hashes, bool heads_first,
-    bool need_query_or_key, bool need_value);
+    bool need_query_or_key, bool need_value, std::optional<int64_t> longest);
 
 std::tuple<Tensor, Tensor, Tensor> residual_norm(const Tensor& x, const OptionalTensor& branch,
                                                  const OptionalTensor& bias,
@@ -86,12 +91,13 @@ void unit_rows_grad_(const Tensor& x, const OptionalTensor& x_scale, const Tenso
                      const Tensor& y_grad);  // y_grad becomes the gradient of x
 
 // bucket_attention_grad, or with `of_rows` the gradients of queries and keys themselves, of their
-// type.
-std::tuple<Tensor, Tensor> sampled_gradients(
+// type; with `need_value` that of the values as well, else without elements.
+std::tuple<Tensor, Tensor, Tensor> sampled_gradients(
     const Tensor& query_codes, const Tensor& key_codes, const Tensor& queries, const Tensor& keys,
     const OptionalTensor& query_scale, const OptionalTensor& key_scale, const Tensor& values,
     const Tensor& out_grad, int64_t code_bits, std::string_view gradient,
     const OptionalTensor& query_mask, const OptionalTensor& key_mask,
-    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets, bool of_rows);
+    const OptionalTensor& query_offsets, const OptionalTensor& key_offsets,
+    std::optional<int64_t> longest, bool of_rows, bool need_value);
 
 }  // namespace yoso
