@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/models/classifier.h"
 
-#include "yoso/models/pooling.h"
-
 namespace yoso {
+
 Classifier::Classifier(const ModelConfig& config)
     : pooling_(config.pooling),
       encoder_(std::make_shared<Encoder>(config.encoder, config.activation_checkpointing)),
@@ -16,8 +15,9 @@ Classifier::Classifier(const ModelConfig& config)
   register_module("dropout", dropout_);
 }
 
-at::Tensor Classifier::forward(const at::Tensor& tokens, const at::Tensor& mask) {
-  const at::Tensor pooled = pool(encoder_->forward(tokens, mask), mask, pooling_);
+at::Tensor Classifier::forward(const at::Tensor& tokens, const at::Tensor& mask,
+                               std::optional<int64_t> real_below) {
+  const at::Tensor pooled = encoder_->pooled(tokens, mask, pooling_, real_below);
   return logits_(dropout_(at::gelu(dense_(pooled))));
 }
 

@@ -14,7 +14,8 @@ class Classifier : public Model {
  public:
   explicit Classifier(const ModelConfig& config);
 
-  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask) override;
+  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask,
+                     std::optional<int64_t> real_below = {}) override;
 
  private:
   Pooling pooling_;

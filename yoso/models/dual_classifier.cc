@@ -2,7 +2,6 @@
 #include "yoso/models/dual_classifier.h"
 
 #include "yoso/core/check.h"
-#include "yoso/models/pooling.h"
 
 namespace yoso {
 
@@ -18,13 +17,14 @@ DualClassifier::DualClassifier(const ModelConfig& config)
   register_module("dropout", dropout_);
 }
 
-at::Tensor DualClassifier::forward(const at::Tensor& tokens, const at::Tensor& mask) {
+at::Tensor DualClassifier::forward(const at::Tensor& tokens, const at::Tensor& mask,
+                                   std::optional<int64_t> real_below) {
   if (tokens.dim() != 3 || tokens.size(1) != 2)
     fail("dual_classifier: tokens is ", tokens.sizes(), ", expected [batch, 2, length]");
   if (mask.sizes() != tokens.sizes())
     fail("dual_classifier: mask is ", mask.sizes(), ", expected ", tokens.sizes());
   const at::Tensor each = mask.flatten(0, 1);
-  const at::Tensor pooled = pool(encoder_->forward(tokens.flatten(0, 1), each), each, pooling_);
+  const at::Tensor pooled = encoder_->pooled(tokens.flatten(0, 1), each, pooling_, real_below);
   const at::Tensor pairs = pooled.unflatten(0, {tokens.size(0), 2});
   const at::Tensor x0 = pairs.select(1, 0), x1 = pairs.select(1, 1);
   const at::Tensor seen = at::cat({x0, x1, x0 * x1, x0 - x1}, -1);

@@ -16,7 +16,8 @@ class DualClassifier : public Model {
   explicit DualClassifier(const ModelConfig& config);
 
   // tokens and mask [B, 2, N].
-  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask) override;
+  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask,
+                     std::optional<int64_t> real_below = {}) override;
 
  private:
   Pooling pooling_;

@@ -2,6 +2,7 @@
 #include "yoso/models/encoder.h"
 
 #include "yoso/core/check.h"
+#include "yoso/models/pooling.h"
 #include "yoso/nn/layer_norm.h"
 #include "yoso/nn/recompute.h"
 
@@ -68,7 +69,8 @@ nn::Residual Encoder::apply_block(nn::EncoderBlock& block, const nn::Residual& x
   return {nn::recompute_in_backward(step, x.sum, block.parameters()), {}};
 }
 
-at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
+Encoder::Encoded Encoder::encode(const at::Tensor& tokens, const at::Tensor& mask,
+                                 std::optional<int64_t> real_below) {
   if (tokens.dim() != 2 || tokens.size(1) > config_.max_length) {
     fail("encoder: tokens is ", tokens.sizes(),
          ", expected [batch, at most max_length = ", config_.max_length, "]");
@@ -77,23 +79,41 @@ at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask) {
     fail("encoder: mask is ", mask.scalar_type(), " ", mask.sizes(), ", expected Bool ",
          tokens.sizes());
   }
-  at::Tensor x = token_embedding_(tokens) + position_embedding_.narrow(0, 0, tokens.size(1));
+  const nn::RealTokens real(mask, real_below);
+  const at::Tensor positions = position_embedding_.narrow(0, 0, tokens.size(1)).unsqueeze(0);
+  at::Tensor x =
+      token_embedding_(real.pack(tokens.unsqueeze(-1)).squeeze(-1)) + real.pack(positions);
   if (ngram_embedding_) {
     // What stands in masked tokens is not the text that real ones follow.
-    x = x + ngram_embedding_->forward(tokens.masked_fill(mask.logical_not(), 0));
+    x = x + real.pack(ngram_embedding_->forward(tokens.masked_fill(mask.logical_not(), 0)));
   }
-  const nn::RealTokens real(mask);
-  x = real.pack(x);
   if (config_.norm == NormPosition::kPost) x = norm_(x);
   nn::Residual stream{dropout_(x), {}};
   for (int64_t i = 0; i < config_.layers; ++i) {
     nn::EncoderBlock& block = *blocks_[config_.shared_layers ? 0 : static_cast<size_t>(i)];
     stream = apply_block(block, stream, mask, real);
   }
-  if (config_.norm == NormPosition::kPost) return real.spread(stream.sum);
-  if (!nn::takes_norms_apart(stream.sum)) return real.spread(norm_(stream.sum));
-  if (!stream.unit.defined()) stream = nn::with_norm(stream.sum, norm_->options.eps());
-  return real.spread(nn::norm_apart(norm_, stream.unit));
+  if (config_.norm == NormPosition::kPre && !stream.unit.defined()) {
+    stream = nn::takes_norms_apart(stream.sum) ? nn::with_norm(stream.sum, norm_->options.eps())
+                                               : nn::Residual{norm_(stream.sum), {}};
+  }
+  return {stream, real};
+}
+
+at::Tensor Encoder::forward(const at::Tensor& tokens, const at::Tensor& mask,
+                            std::optional<int64_t> real_below) {
+  const auto [stream, real] = encode(tokens, mask, real_below);
+  return real.spread(stream.unit.defined() ? nn::norm_apart(norm_, stream.unit) : stream.sum);
+}
+
+// The mean of scaled and shifted norms is the mean of norms, scaled and shifted.
+at::Tensor Encoder::pooled(const at::Tensor& tokens, const at::Tensor& mask, Pooling pooling,
+                           std::optional<int64_t> real_below) {
+  const auto [stream, real] = encode(tokens, mask, real_below);
+  if (!stream.unit.defined()) return pool(real.spread(stream.sum), mask, pooling);
+  const at::Tensor x = nn::norm_apart(norm_, pool(real.spread(stream.unit), mask, pooling));
+  if (pooling == Pooling::kFirst) return x;
+  return x.masked_fill(mask.any(1, /*keepdim=*/true).logical_not(), 0);
 }
 
 }  // namespace yoso

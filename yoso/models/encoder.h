@@ -7,6 +7,7 @@
 #include <torch/nn/modules/normalization.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "yoso/models/config.h"
@@ -21,11 +22,23 @@ class Encoder : public torch::nn::Module {
   // Throws Error naming the field that is out of range.
   Encoder(const EncoderConfig& config, bool activation_checkpointing);
 
-  // tokens [B, N] int64, mask [B, N] bool (true = real), N at most max_length. Returns
-  // [B, N, hidden]; rows of masked tokens are finite and mean nothing. Throws Error.
-  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask);
+  // tokens [B, N] int64, mask [B, N] bool (true = real; fewer than `real_below`, see model.h), N at
+  // most max_length. Returns [B, N, hidden]; rows of masked tokens are finite and mean nothing.
+  // Throws Error.
+  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask,
+                     std::optional<int64_t> real_below = {});
+  // pool() of that: [B, hidden].
+  at::Tensor pooled(const at::Tensor& tokens, const at::Tensor& mask, Pooling pooling,
+                    std::optional<int64_t> real_below = {});
 
  private:
+  // The stream after the blocks, with its norm taken apart or as the sum, and how it is packed.
+  struct Encoded {
+    nn::Residual stream;
+    nn::RealTokens real;
+  };
+  Encoded encode(const at::Tensor& tokens, const at::Tensor& mask,
+                 std::optional<int64_t> real_below);
   nn::Residual apply_block(nn::EncoderBlock& block, const nn::Residual& x, const at::Tensor& mask,
                            const nn::RealTokens& real);
 

@@ -5,6 +5,7 @@
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,10 @@ class Model : public torch::nn::Module {
  public:
   // tokens [B, N] int64, mask [B, N] bool (true = real), on the model's device. classifier: [B,
   // num_classes]; token_classifier: [B, N, num_classes]; dual_classifier takes [B, 2, N] and gives
-  // [B, num_classes].
-  virtual at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask) = 0;
+  // [B, num_classes]. Fewer than `real_below` tokens are real, at least 1: where a GPU is told, it
+  // leaves out the padding (nn/real_tokens.h), and real tokens beyond the bound as well.
+  virtual at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask,
+                             std::optional<int64_t> real_below = {}) = 0;
 
   at::Device device() const { return parameters().front().device(); }
 };

@@ -130,6 +130,43 @@ TEST(Models, PaddingDoesNotChangeTheGradients) {
   }
 }
 
+// As a GPU leaves it out, told only a bound: with room left, with one token to spare, with nothing
+// left out.
+TEST(Models, PaddingMayBeLeftOutByABound) {
+  for (const std::string kind : {"classifier", "dual_classifier", "token_classifier"}) {
+    for (const NormPosition norm : {NormPosition::kPre, NormPosition::kPost}) {
+      ModelConfig config = config_of(kind, "yoso");
+      config.encoder.norm = norm;
+      config.encoder.ngrams = {2};
+      config.encoder.ngram_buckets = 64;
+      config.encoder.attention.yoso.seed = 4;
+      const auto model = model_of(config);
+      model->eval();
+      Tokens batch = tokens_of({7, 12, 0, 3}, 19);
+      const Tensor mask = batch.mask;
+      if (kind == "dual_classifier") {
+        for (Tensor* x : {&batch.tokens, &batch.mask}) *x = x->unflatten(0, {2, 2});
+      }
+      const auto gradients = [&](std::optional<int64_t> real_below) {
+        Tensor logits = model->forward(batch.tokens, batch.mask, real_below);
+        if (kind == "token_classifier") logits = logits.index({mask});
+        std::vector<Tensor> all =
+            torch::autograd::grad({logits.square().sum()}, model->parameters());
+        all.push_back(logits);
+        return all;
+      };
+      const auto want = gradients(4 * 19);
+      for (const int64_t bound : {22 + 1, 40}) {
+        const auto got = gradients(bound);
+        for (size_t i = 0; i < got.size(); ++i) {
+          // As above.
+          EXPECT_LE((got[i] - want[i]).abs().max().item<double>(), 1e-4) << kind << " " << i;
+        }
+      }
+    }
+  }
+}
+
 TEST(Models, NgramsAreThoseOfTheRealTokens) {
   ModelConfig config = config_of("token_classifier", "none");
   config.encoder.ngrams = {2, 5};

@@ -10,8 +10,9 @@ TokenClassifier::TokenClassifier(const ModelConfig& config)
   register_module("logits", logits_);
 }
 
-at::Tensor TokenClassifier::forward(const at::Tensor& tokens, const at::Tensor& mask) {
-  return logits_(encoder_->forward(tokens, mask));
+at::Tensor TokenClassifier::forward(const at::Tensor& tokens, const at::Tensor& mask,
+                                    std::optional<int64_t> real_below) {
+  return logits_(encoder_->forward(tokens, mask, real_below));
 }
 
 }  // namespace yoso

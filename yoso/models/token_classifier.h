@@ -13,7 +13,8 @@ class TokenClassifier : public Model {
  public:
   explicit TokenClassifier(const ModelConfig& config);
 
-  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask) override;
+  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask,
+                     std::optional<int64_t> real_below = {}) override;
 
  private:
   std::shared_ptr<Encoder> encoder_;

@@ -147,8 +147,9 @@ at::Tensor TransformersModel::apply_head(const at::Tensor& x) {
   return at::linear(y, head_weight_, head_bias_);
 }
 
-at::Tensor TransformersModel::forward(const at::Tensor& tokens, const at::Tensor& mask) {
-  return forward(tokens, mask, {});
+at::Tensor TransformersModel::forward(const at::Tensor& tokens, const at::Tensor& mask,
+                                      std::optional<int64_t> /*real_below*/) {
+  return forward(tokens, mask, at::Tensor());
 }
 
 at::Tensor TransformersModel::forward(const at::Tensor& tokens, const at::Tensor& mask,

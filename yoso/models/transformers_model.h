@@ -36,7 +36,9 @@ class TransformersModel : public Model {
   //   none: [B, N, hidden]; masked LM: [B, N, vocab_size]; sequence classification: [B, labels];
   //   token classification: [B, N, labels]; question answering: [B, N, 2], of a start and an end;
   //   multiple choice: [B, 1] for its sequences one by one, or [B, C] for tokens [B, C, N].
-  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask) override;
+  // Padding is computed, whatever bound is given.
+  at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask,
+                     std::optional<int64_t> real_below = {}) override;
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask, const at::Tensor& type_ids);
 
   const TransformersConfig& config() const { return config_; }

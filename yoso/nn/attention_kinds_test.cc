@@ -49,6 +49,28 @@ TEST(AttentionKinds, UnknownOneIsRefusedWithTheKnownOnes) {
             "none, nystrom, performer, race, reformer, skein, softmax, yoso");
 }
 
+TEST(AttentionKinds, PackedTokensHaveTheRowsOfPaddedOnesOrAreRefused) {
+  for (const std::string& kind : attention_kinds()) {
+    const auto attention = attention_of(config_of(kind), at::kFloat);
+    const Inputs in = inputs_of({6, 4, 9, 0}, 9, at::kFloat);
+    const RealTokens real(in.mask, 25);
+    const auto packed = [&] {
+      const auto rows = [&](const Tensor& x) {
+        return real.pack(x.flatten(2)).unflatten(-1, {kHeads, kWidth});
+      };
+      return attention->attend_packed(rows(in.query), rows(in.key), rows(in.value), real);
+    };
+    if (!attention->takes_packed(test_device())) {
+      EXPECT_EQ(
+          error_of(packed),
+          "attention: packed tokens are given, expected padded ones: takes_packed() is false");
+      continue;
+    }
+    const Tensor padded = real.pack(run(*attention, in).flatten(2));
+    EXPECT_TRUE(at::equal(packed().flatten(1).narrow(0, 0, 19), padded.narrow(0, 0, 19))) << kind;
+  }
+}
+
 TEST(AttentionKinds, MaskedTokensHaveNoEffectOnRealOnes) {
   for (const std::string& kind : attention_kinds()) {
     const auto attention = attention_of(config_of(kind), at::kFloat);

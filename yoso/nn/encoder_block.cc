@@ -90,11 +90,16 @@ std::vector<at::Tensor> EncoderBlock::project(const Residual& x, torch::nn::Laye
 at::Tensor EncoderBlock::attend(const Residual& x, torch::nn::LayerNorm* norm,
                                 const at::Tensor& mask, const RealTokens& real) {
   std::vector<at::Tensor> rows = project(x, norm);
-  for (at::Tensor& r : rows) {
-    r = real.spread(r);
-    r = r.view({r.size(0), r.size(1), heads_, r.size(2) / heads_});
+  const auto heads = [&] {
+    for (at::Tensor& r : rows) r = r.unflatten(-1, {heads_, r.size(-1) / heads_});
+  };
+  if (real.are_packed() && attention_->takes_packed(x.sum.device())) {
+    heads();
+    return attention_->attend_packed(rows[0], rows[1], rows[2], real).flatten(-2);
   }
-  return real.pack(attention_->forward(rows[0], rows[1], rows[2], mask).flatten(2));
+  for (at::Tensor& r : rows) r = real.spread(r);
+  heads();
+  return real.pack(attention_->forward(rows[0], rows[1], rows[2], mask).flatten(-2));
 }
 
 at::Tensor EncoderBlock::feed_forward(const Residual& x, torch::nn::LayerNorm* norm) {

@@ -31,7 +31,7 @@ class EncoderBlock : public torch::nn::Module {
 
   // x [B, N, hidden], mask [B, N] bool (true = real) or undefined. Returns [B, N, hidden].
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask);
-  // The same of a stream whose norms may be taken apart already, and of real tokens alone: then
+  // The same of a stream whose norms may be taken apart already, and of packed tokens: then
   // [R, hidden].
   Residual forward(Residual x, const at::Tensor& mask, const RealTokens& real);
 

@@ -8,4 +8,9 @@ at::Tensor NoneAttention::forward(const at::Tensor&, const at::Tensor&, const at
   return value;
 }
 
+at::Tensor NoneAttention::attend_packed(const at::Tensor&, const at::Tensor&,
+                                        const at::Tensor& value, const RealTokens&) {
+  return value;
+}
+
 }  // namespace yoso::nn

@@ -12,6 +12,9 @@ class NoneAttention : public Attention {
 
   at::Tensor forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const at::Tensor& mask) override;
+  bool takes_packed(at::Device) const override { return true; }
+  at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                           const RealTokens& real) override;
 };
 
 }  // namespace yoso::nn

@@ -5,25 +5,39 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 namespace yoso::nn {
 
 class RealTokens {
  public:
   RealTokens() = default;  // all tokens, where they are
-  // Those of mask [B, N] bool (true = real). All, where they are, on a GPU, whose steps are recorded
-  // by shape, and where leaving out the padding, less than a fifth, would not pay for the copies.
-  explicit RealTokens(const at::Tensor& mask);
+  // Those of mask [B, N] bool (true = real), of which fewer than `real_below` are true. A CPU counts
+  // them where the bound is missing; a GPU, which nobody may wait for, then leaves all tokens where
+  // they are, as they are where it does not pay. Throws Error where the bound does not hold, as far
+  // as a CPU knows; on a GPU real tokens beyond it are left out.
+  explicit RealTokens(const at::Tensor& mask, std::optional<int64_t> real_below = {});
 
-  // x [B, N, W] to [R, W], or x itself.
+  // Whether leaving out padding pays for the copies: where it is more than a fifth of the tokens.
+  static bool pays(int64_t real_below, int64_t tokens) { return 5 * real_below <= 4 * tokens; }
+
+  // x [B, N, W], or [1, N, W] of every sequence, to [real_below, W]; or x itself. After the real
+  // tokens stands padding, whose gradient has to be zero.
   at::Tensor pack(const at::Tensor& x) const;
+  // Whether tokens are packed: then sequence b has rows offsets()[b] to offsets()[b + 1] - 1, at most
+  // longest() of them. offsets() [B + 1] int64, on the device of the mask.
+  bool are_packed() const { return mask_.defined(); }
+  const at::Tensor& offsets() const { return offsets_; }
+  int64_t longest() const { return mask_.size(1); }
   // x [R, W] to [B, N, W], or x itself. What stands in padding is finite and means nothing; its
   // gradient is dropped.
   at::Tensor spread(const at::Tensor& x) const;
 
  private:
-  at::Tensor mask_;   // undefined: all tokens
-  at::Tensor rows_;   // [R]: where real tokens stand among the B N
-  at::Tensor place_;  // [B N]: which real token stands there; of padding, the one before
+  at::Tensor mask_;     // undefined: all tokens
+  at::Tensor rows_;     // [R]: where packed tokens stand among the B N
+  at::Tensor padding_;  // [R, 1] bool: those that are not real
+  at::Tensor offsets_;
 };
 
 }  // namespace yoso::nn

@@ -23,4 +23,20 @@ at::Tensor YosoAttention::forward(const at::Tensor& query, const at::Tensor& key
                         options_);
 }
 
+bool YosoAttention::takes_packed(at::Device device) const {
+  return device.is_cuda() && !conv_weight_.defined();
+}
+
+at::Tensor YosoAttention::attend_packed(const at::Tensor& query, const at::Tensor& key,
+                                        const at::Tensor& value, const RealTokens& real) {
+  if (!takes_packed(query.device())) return Attention::attend_packed(query, key, value, real);
+  return yoso_attention({.query = query,
+                         .key = key,
+                         .value = value,
+                         .query_offsets = real.offsets(),
+                         .key_offsets = real.offsets(),
+                         .longest = real.longest()},
+                        options_);
+}
+
 }  // namespace yoso::nn

@@ -15,6 +15,10 @@ class YosoAttention : public Attention {
   // device, in evaluation as in training: seed that generator for results that repeat.
   at::Tensor forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const at::Tensor& mask) override;
+  // On a GPU, without filters.
+  bool takes_packed(at::Device device) const override;
+  at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                           const RealTokens& real) override;
 
  private:
   YosoOptions options_;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,6 +29,7 @@ struct Batch {
   at::Tensor tokens;  // [B, N] int64, 0 where padded; [B, 2, N] for pairs
   at::Tensor mask;    // of the shape of tokens, bool, true = real
   at::Tensor labels;  // [B] int64, or [B, N] int64 with -100 where padded (labels per token)
+  std::optional<int64_t> real_below = {};  // more than the real tokens, where a GPU will need it
 };
 
 class Task {

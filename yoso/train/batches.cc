@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "yoso/core/random.h"
+#include "yoso/nn/real_tokens.h"
 
 namespace yoso {
 namespace {
@@ -15,7 +16,15 @@ namespace {
 constexpr size_t kReadAhead = 4;  // batches: enough not to wait for one, little beside a model
 
 Batch pinned(const Batch& batch) {
-  return {batch.tokens.pin_memory(), batch.mask.pin_memory(), batch.labels.pin_memory()};
+  return {batch.tokens.pin_memory(), batch.mask.pin_memory(), batch.labels.pin_memory(),
+          batch.real_below};
+}
+
+// What a GPU wants, in the reader's thread.
+Batch prepared(const Batch& batch, int64_t longest) {
+  Batch wide = padded(batch, longest);
+  wide.real_below = bound_of_real(wide.mask);
+  return pinned(wide);
 }
 
 }  // namespace
@@ -29,7 +38,13 @@ Batch padded(const Batch& batch, int64_t longest) {
   };
   const bool is_per_token = batch.labels.dim() > 1;
   return {pad(batch.tokens, 0), pad(batch.mask, 0),
-          is_per_token ? pad(batch.labels, -100) : batch.labels};
+          is_per_token ? pad(batch.labels, -100) : batch.labels, batch.real_below};
+}
+
+std::optional<int64_t> bound_of_real(const at::Tensor& mask) {
+  const int64_t step = std::max<int64_t>(1, (mask.numel() + kBounds - 1) / kBounds);
+  const int64_t bound = (mask.sum().item<int64_t>() / step + 1) * step;
+  return nn::RealTokens::pays(bound, mask.numel()) ? std::optional(bound) : std::nullopt;
 }
 
 TrainingOrder::TrainingOrder(int64_t size, const TrainConfig& train, Length length)
@@ -97,7 +112,7 @@ void BatchReader::read(int64_t first, int64_t end) {
   for (int64_t batch = first; batch < end; ++batch) {
     try {
       Batch content = task_->batch(split_, examples_(batch));
-      if (!device_.is_cpu()) content = pinned(padded(content, task_->max_length()));
+      if (!device_.is_cpu()) content = prepared(content, task_->max_length());
       put([content] { return content; });
     } catch (...) {
       put([error = std::current_exception()]() -> Batch { std::rethrow_exception(error); });
@@ -117,7 +132,7 @@ void BatchReader::put(std::function<Batch()> item) {
 
 Batch to_device(const Batch& batch, at::Device device) {
   const auto moved = [&](const at::Tensor& x) { return x.to(device, /*non_blocking=*/true); };
-  return {moved(batch.tokens), moved(batch.mask), moved(batch.labels)};
+  return {moved(batch.tokens), moved(batch.mask), moved(batch.labels), batch.real_below};
 }
 
 }  // namespace yoso

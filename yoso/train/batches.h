@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -42,8 +43,14 @@ class TrainingOrder {
 constexpr int64_t kWidths = 32;
 Batch padded(const Batch& batch, int64_t longest);
 
+// A bound above the real tokens of a mask, of at most kBounds + 1: few, as widths are. Absent where
+// leaving out the padding would not pay (nn/real_tokens.h).
+constexpr int64_t kBounds = 16;
+std::optional<int64_t> bound_of_real(const at::Tensor& mask);
+
 // Gives batches `first` to `end` - 1, each once and in order; `examples` says what they hold, and
-// `device` where they will be needed: for a GPU they are padded() and in pinned memory. An
+// `device` where they will be needed: for a GPU they are padded(), with a bound of their real tokens
+// and in pinned memory. An
 // exception on the reading thread is thrown by the next() that would have given its batch.
 class BatchReader {
  public:

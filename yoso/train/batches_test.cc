@@ -116,6 +116,26 @@ TEST(Padded, WidthsAreFewAndWhatIsAddedIsPadding) {
   EXPECT_EQ(*widths.rbegin(), 2000);
 }
 
+TEST(BoundOfReal, IsAboveThemAndOneOfFewWherePaddingIsWorthIt) {
+  for (const int64_t tokens : {400, 31, 16, 5}) {
+    const int64_t step = (tokens + kBounds - 1) / kBounds;
+    std::set<int64_t> bounds;
+    for (int64_t real = 0; real <= tokens; ++real) {
+      const auto bound = bound_of_real((at::arange(tokens) < real).view({1, 1, tokens}));
+      if (!bound) {
+        EXPECT_GT(5 * (real + step), 4 * tokens);
+        continue;
+      }
+      EXPECT_GT(*bound, real);
+      EXPECT_LE(*bound, real + step);
+      bounds.insert(*bound);
+    }
+    EXPECT_FALSE(bounds.empty());
+    EXPECT_LE(bounds.size(), static_cast<size_t>(kBounds + 1));
+  }
+  EXPECT_FALSE(bound_of_real(at::zeros({0, 3}, at::kBool)));
+}
+
 TEST(BatchReader, GivesBatchesInOrder) {
   BatchReader reader(std::make_shared<CountingTask>(), Split::kTrain, 2, 10,
                      [](int64_t batch) { return std::vector<int64_t>{batch}; });

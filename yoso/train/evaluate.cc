@@ -71,7 +71,7 @@ std::optional<Score> evaluate(Model& model, const std::shared_ptr<const Task>& t
     at::Tensor logits;
     {
       const AutocastScope autocast(train.mixed_precision, device.type());
-      logits = model.forward(batch.tokens, batch.mask);
+      logits = model.forward(batch.tokens, batch.mask, batch.real_below);
     }
     loss += cross_entropy_sum(logits, batch.labels).item<double>();
     correct += (logits.argmax(-1) == batch.labels).sum().item<int64_t>();

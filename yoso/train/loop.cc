@@ -198,7 +198,7 @@ class Run {
     at::Tensor logits;
     {
       const AutocastScope autocast(train_.mixed_precision, control_.device.type());
-      logits = model_->forward(input.batch.tokens, input.batch.mask);
+      logits = model_->forward(input.batch.tokens, input.batch.mask, input.batch.real_below);
     }
     const at::Tensor share = cross_entropy_sum(logits, input.batch.labels) / input.labels;
     share.backward();

@@ -142,6 +142,52 @@ TEST_F(LoopOnGpuTest, LossesAreNearThoseOfTheCpu) {
     EXPECT_NEAR(narrow.of_steps[i], cpu.of_steps[i], 0.03 * cpu.of_steps[i]) << "step " << i + 1;
 }
 
+// Where sums of columns go panel by panel, and where norms are not taken apart (layer_norm.h).
+TEST_F(LoopOnGpuTest, WideEncodersHaveTheLossesOfTheCpu) {
+  for (const auto& [hidden, feed_forward] : {std::pair<int64_t, int64_t>{384, 1100}, {1032, 16}}) {
+    Recipe on_cpu = recipe(join("cpu_", hidden)), on_gpu = recipe(join("gpu_", hidden));
+    for (Recipe* r : {&on_cpu, &on_gpu}) {
+      r->model.encoder.hidden = hidden;
+      r->model.encoder.feed_forward = feed_forward;
+      r->model.encoder.attention.heads = 8;
+      r->model.encoder.dropout = 0;
+      r->model.encoder.attention.yoso.mode = Mode::kExpected;
+      r->train.learning_rate = 1e-4;
+      r->train.steps = 3;
+    }
+    const Losses cpu = run(on_cpu, at::kCPU), gpu = run(on_gpu);
+    for (size_t i = 0; i < cpu.of_steps.size(); ++i)
+      EXPECT_NEAR(gpu.of_steps[i], cpu.of_steps[i], 1e-3 * cpu.of_steps[i]) << "step " << i + 1;
+  }
+}
+
+// Most of a batch is padding: a GPU, told a bound, leaves it out.
+TEST_F(LoopOnGpuTest, LossesWithPaddingAreNearThoseOfTheCpu) {
+  const TestFolder data;
+  listops::write_files(
+      data.path(),
+      {.trees = {.above_length = 4, .below_length = 80}, .train = 128, .dev = 16, .test = 16},
+      [](int64_t) {});
+  for (const bool pre : {true, false}) {
+    Recipe on_cpu = recipe(pre ? "cpu_pre" : "cpu_post");
+    Recipe on_gpu = recipe(pre ? "gpu_pre" : "gpu_post");
+    for (Recipe* r : {&on_cpu, &on_gpu}) {
+      r->model.kind = "classifier";
+      r->task = {.name = "listops", .data = data.path(), .options = {{"max_length", "80"}}};
+      r->model.encoder.norm = pre ? NormPosition::kPre : NormPosition::kPost;
+      r->model.encoder.dropout = 0;
+      r->model.encoder.attention.yoso.mode = Mode::kExpected;
+      r->train.learning_rate = 1e-3;
+      r->train.accumulate = 1;
+    }
+    const Losses cpu = run(on_cpu, at::kCPU), gpu = run(on_gpu);
+    for (size_t i = 0; i < cpu.of_steps.size(); ++i)
+      EXPECT_NEAR(gpu.of_steps[i], cpu.of_steps[i], 1e-3 * cpu.of_steps[i]) << "step " << i + 1;
+    for (size_t i = 0; i < cpu.of_evaluations.size(); ++i)
+      EXPECT_NEAR(gpu.of_evaluations[i], cpu.of_evaluations[i], 1e-3 * cpu.of_evaluations[i]);
+  }
+}
+
 TEST_F(LoopOnGpuTest, RecomputedBlocksHaveTheSameLosses) {
   for (const Precision precision : {Precision::kNone, Precision::kBFloat16}) {
     Recipe plain = recipe(join("plain", static_cast<int>(precision)));

@@ -41,7 +41,9 @@ StepGraphs::StepGraphs(at::Device device, Step step)
     : device_(device), step_(std::move(step)), graphs_(make_cuda_graphs(device.index())) {}
 
 StepGraphs::Recorded* StepGraphs::find(const Batch& batch) {
-  const auto [found, is_new] = recorded_.try_emplace(batch.tokens.sizes().vec());
+  std::vector<int64_t> shape = batch.tokens.sizes().vec();
+  shape.push_back(batch.real_below.value_or(0));
+  const auto [found, is_new] = recorded_.try_emplace(std::move(shape));
   if (is_new) return nullptr;
   Recorded& recorded = found->second;
   if (recorded.graph_ == nullptr) {

@@ -1,4 +1,4 @@
-// Whole steps of training as CUDA graphs, one for every shape of a batch: a small model's step is
+// Whole steps of training as CUDA graphs, one for every shape and bound of real tokens of a batch: a small model's step is
 // hundreds of launches, which take longer than the work itself.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -27,7 +27,7 @@ class StepGraphs {
   // gradients, and has been run once as it is before anything is captured.
   using Step = std::function<at::Tensor(const StepInput&)>;
 
-  // A step that can be replayed, for batches of one shape.
+  // A step that can be replayed, for batches of one shape and bound.
   class Recorded {
    public:
     // Queues the step on `batch`. The loss stands until the next replay.
@@ -43,7 +43,7 @@ class StepGraphs {
   // Throws Error where there are no graphs.
   StepGraphs(at::Device device, Step step);
 
-  // The step for batches of this shape, or null for the first one, which is to be run as it is.
+  // The step for batches of this shape and bound, or null for the first one, which is to be run as it is.
   // Throws what a step throws that cannot be captured, and Error where it draws on the CPU what a
   // graph would repeat for ever.
   Recorded* find(const Batch& batch);
@@ -52,7 +52,7 @@ class StepGraphs {
   at::Device device_;
   Step step_;
   std::unique_ptr<CudaGraphs> graphs_;
-  std::map<std::vector<int64_t>, Recorded> recorded_;  // by the sizes of tokens
+  std::map<std::vector<int64_t>, Recorded> recorded_;  // by the sizes of tokens and the bound
 };
 
 }  // namespace yoso
