@@ -50,8 +50,8 @@ std::optional<int64_t> bound_of_real(const at::Tensor& mask);
 
 // Gives batches `first` to `end` - 1, each once and in order; `examples` says what they hold, and
 // `device` where they will be needed: for a GPU they are padded(), with a bound of their real tokens
-// and in pinned memory. An
-// exception on the reading thread is thrown by the next() that would have given its batch.
+// and in pinned memory. An exception on the reading thread is thrown by the next() that would have
+// given its batch.
 class BatchReader {
  public:
   BatchReader(std::shared_ptr<const Task> task, Split split, int64_t first, int64_t end,

@@ -40,6 +40,12 @@ class Losses : public RunObserver {
   std::string no_graphs;
 };
 
+void expect_near(const std::vector<double>& got, const std::vector<double>& want, double relative) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i)
+    EXPECT_NEAR(got[i], want[i], relative * want[i]) << "number " << i + 1;
+}
+
 class LoopOnGpuTest : public testing::Test {
  protected:
   // Everything that is random is on: dropout, hashes drawn anew in every forward, the order.
@@ -133,13 +139,11 @@ TEST_F(LoopOnGpuTest, LossesAreNearThoseOfTheCpu) {
     r->train.learning_rate = 1e-3;
   }
   const Losses cpu = run(on_cpu, at::kCPU), gpu = run(on_gpu);
-  for (size_t i = 0; i < cpu.of_steps.size(); ++i)
-    EXPECT_NEAR(gpu.of_steps[i], cpu.of_steps[i], 1e-3 * cpu.of_steps[i]) << "step " << i + 1;
+  expect_near(gpu.of_steps, cpu.of_steps, 1e-3);
   on_gpu.train.out = folder_.path() / "bfloat16";
   on_gpu.train.mixed_precision = Precision::kBFloat16;
   const Losses narrow = run(on_gpu);
-  for (size_t i = 0; i < cpu.of_steps.size(); ++i)
-    EXPECT_NEAR(narrow.of_steps[i], cpu.of_steps[i], 0.03 * cpu.of_steps[i]) << "step " << i + 1;
+  expect_near(narrow.of_steps, cpu.of_steps, 0.03);
 }
 
 // Where sums of columns go panel by panel, and where norms are not taken apart (layer_norm.h).
@@ -156,8 +160,7 @@ TEST_F(LoopOnGpuTest, WideEncodersHaveTheLossesOfTheCpu) {
       r->train.steps = 3;
     }
     const Losses cpu = run(on_cpu, at::kCPU), gpu = run(on_gpu);
-    for (size_t i = 0; i < cpu.of_steps.size(); ++i)
-      EXPECT_NEAR(gpu.of_steps[i], cpu.of_steps[i], 1e-3 * cpu.of_steps[i]) << "step " << i + 1;
+    expect_near(gpu.of_steps, cpu.of_steps, 1e-3);
   }
 }
 
@@ -181,10 +184,8 @@ TEST_F(LoopOnGpuTest, LossesWithPaddingAreNearThoseOfTheCpu) {
       r->train.accumulate = 1;
     }
     const Losses cpu = run(on_cpu, at::kCPU), gpu = run(on_gpu);
-    for (size_t i = 0; i < cpu.of_steps.size(); ++i)
-      EXPECT_NEAR(gpu.of_steps[i], cpu.of_steps[i], 1e-3 * cpu.of_steps[i]) << "step " << i + 1;
-    for (size_t i = 0; i < cpu.of_evaluations.size(); ++i)
-      EXPECT_NEAR(gpu.of_evaluations[i], cpu.of_evaluations[i], 1e-3 * cpu.of_evaluations[i]);
+    expect_near(gpu.of_steps, cpu.of_steps, 1e-3);
+    expect_near(gpu.of_evaluations, cpu.of_evaluations, 1e-3);
   }
 }
 

@@ -1,5 +1,5 @@
-// Whole steps of training as CUDA graphs, one for every shape and bound of real tokens of a batch: a small model's step is
-// hundreds of launches, which take longer than the work itself.
+// Whole steps of training as CUDA graphs, one for every shape of a batch and bound of its real
+// tokens: a small model's step is hundreds of launches, which take longer than the work itself.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -43,9 +43,9 @@ class StepGraphs {
   // Throws Error where there are no graphs.
   StepGraphs(at::Device device, Step step);
 
-  // The step for batches of this shape and bound, or null for the first one, which is to be run as it is.
-  // Throws what a step throws that cannot be captured, and Error where it draws on the CPU what a
-  // graph would repeat for ever.
+  // The step for batches of this shape and bound, or null for the first one, which is to be run as
+  // it is. Throws what a step throws that cannot be captured, and Error where it draws on the CPU
+  // what a graph would repeat for ever.
   Recorded* find(const Batch& batch);
 
  private:
