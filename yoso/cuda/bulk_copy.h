@@ -10,8 +10,18 @@ namespace yoso::cuda {
 // In shared memory. One thread makes it and starts copies, all may wait.
 class CopyBarrier {
  public:
-  __device__ void make() {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address()) : "memory");
+  // A phase ends with so many arrivals, of which expect() is one.
+  __device__ void make(uint32_t arrivals = 1) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address()), "r"(arrivals)
+                 : "memory");
+  }
+  __device__ void arrive() {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory");
+  }
+  // Arrives when what this thread has sent on its way by copy_async (shared_tile.h) is there.
+  __device__ void arrive_when_copied() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address())
+                 : "memory");
   }
 
   // A phase ends with copies of as many bytes as it expects, each of a multiple of 16 from and to

@@ -48,6 +48,16 @@ __device__ inline uint32_t pack(float low, float high) {
   return packed;
 }
 
+// Tiles 2 k and 2 k + 1 of x [16 x 8 kCount], rounded, as A [16 x 16].
+template <class T, int kCount>
+__device__ void pack_factors(const float (&x)[kCount][4], int k, uint32_t (&a)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const auto& half = x[2 * k + i / 2];
+    a[i] = pack<T>(half[i % 2 * 2], half[i % 2 * 2 + 1]);
+  }
+}
+
 // The two numbers of a packed pair, each times its factor and rounded again.
 template <class T>
 __device__ inline uint32_t scaled(uint32_t pair, float low, float high) {

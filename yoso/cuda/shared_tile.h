@@ -49,6 +49,14 @@ __device__ inline void load_transposed(uint32_t row, uint32_t (&to)[4]) {
                : "memory");
 }
 
+// Stores four 8 x 8 matrices transposed: lane l gives columns 2 (l % 4) and the next one of row
+// l / 4 of each, and names where column l % 8 of matrix l / 8 goes (sm_90 and later).
+__device__ inline void store_transposed(uint32_t column, const uint32_t (&from)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(column),
+               "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+               : "memory");
+}
+
 // Words of shared memory by their addresses.
 __device__ inline void store_word(uint32_t to, uint32_t word) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(word) : "memory");

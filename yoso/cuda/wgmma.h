@@ -76,6 +76,12 @@ __device__ void wait_for_products(float (&c)[kCount][4]) {
                "{%16,%17,%18,%19},%20," add ",1,1,%21;"                   \
                : YOSO_C16(how, 0)                                         \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed))
+#define YOSO_WGMMA_48(types, add, how)                                                   \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n48k16.f32" types                        \
+               "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                 \
+               "%16,%17,%18,%19,%20,%21,%22,%23},{%24,%25,%26,%27},%28," add ",1,1,%29;" \
+               : YOSO_C16(how, 0), YOSO_C4(how, 4), YOSO_C4(how, 5)                      \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed))
 #define YOSO_WGMMA_64(types, add, how)                                             \
   asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32" types                  \
                "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"           \
@@ -84,11 +90,13 @@ __device__ void wait_for_products(float (&c)[kCount][4]) {
                : YOSO_C16(how, 0), YOSO_C16(how, 4)                                \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed))
 #define YOSO_WGMMA(add, how)                                                   \
-  static_assert(kCount == 4 || kCount == 8, "N is 32 or 64");                  \
+  static_assert(kCount == 4 || kCount == 6 || kCount == 8, "N");               \
   constexpr bool kHalf = std::is_same_v<T, Float16>;                           \
   static_assert(kHalf || std::is_same_v<T, BFloat16>, "factors have 16 bits"); \
   if constexpr (kCount == 4 && kHalf) YOSO_WGMMA_32(".f16.f16 ", add, how);    \
   if constexpr (kCount == 4 && !kHalf) YOSO_WGMMA_32(".bf16.bf16 ", add, how); \
+  if constexpr (kCount == 6 && kHalf) YOSO_WGMMA_48(".f16.f16 ", add, how);    \
+  if constexpr (kCount == 6 && !kHalf) YOSO_WGMMA_48(".bf16.bf16 ", add, how); \
   if constexpr (kCount == 8 && kHalf) YOSO_WGMMA_64(".f16.f16 ", add, how);    \
   if constexpr (kCount == 8 && !kHalf) YOSO_WGMMA_64(".bf16.bf16 ", add, how);
 
@@ -119,6 +127,20 @@ template <class T, bool kTransposed, int kCount>
 __device__ void start_sum(float (&c)[kCount][4], const uint32_t (&a)[4], uint64_t b) {
   YOSO_WGMMA("1", "+f")
 }
+// c = a b, and c where `add`.
+template <class T, bool kTransposed>
+__device__ void start_sum_if(bool add, float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(std::is_same_v<T, BFloat16>);
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %38, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31},"
+      "{%32,%33,%34,%35},%36,p,1,1,%37;}"
+      : YOSO_C16("+f", 0), YOSO_C16("+f", 4)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed),
+        "r"(static_cast<int>(add)));
+}
 // Both described, the columns of b being rows of its tile.
 template <class T>
 __device__ void start_product(float (&c)[8][4], uint64_t a, uint64_t b) {
@@ -133,6 +155,7 @@ __device__ void start_sum(float (&c)[8][4], uint64_t a, uint64_t b) {
 #undef YOSO_C4
 #undef YOSO_C16
 #undef YOSO_WGMMA_32
+#undef YOSO_WGMMA_48
 #undef YOSO_WGMMA_64
 #undef YOSO_WGMMA
 

@@ -20,6 +20,7 @@
 #include "yoso/ops/bucket_order.h"
 #include "yoso/ops/bucket_pairs_mma.h"
 #include "yoso/ops/bucket_products_mma.h"
+#include "yoso/ops/bucket_products_wgmma.h"
 #include "yoso/ops/collision_sums.h"
 #include "yoso/ops/gpu_convert.h"
 #include "yoso/ops/part_sums.h"
@@ -99,17 +100,15 @@ __global__ void __launch_bounds__(kThreads) multiply_pairs(Products p, bool of_k
 }
 
 // Appends the numbers of the lanes that `want` it, in any order.
-__device__ inline void append(int64_t* list, bool want, int64_t number) {
+template <class Count, class Number>
+__device__ inline void append(Count* count, Number* list, bool want, Number number) {
   const unsigned wanting = __ballot_sync(kFullWarp, want);
   const int lane = threadIdx.x % kWarp, leader = __ffs(wanting) - 1;
   if (wanting == 0) return;
-  unsigned long long first = 0;
-  if (lane == leader) {
-    first = atomicAdd(reinterpret_cast<unsigned long long*>(list),
-                      static_cast<unsigned long long>(__popc(wanting)));
-  }
+  Count first = 0;
+  if (lane == leader) first = atomicAdd(count, static_cast<Count>(__popc(wanting)));
   first = __shfl_sync(kFullWarp, first, leader);
-  if (want) list[1 + first + __popc(wanting & ((1u << lane) - 1))] = number;
+  if (want) list[first + __popc(wanting & ((1u << lane) - 1))] = number;
 }
 
 // Lists the buckets that are no matter of neighbours: large ones, and crowded ones of segments
@@ -133,9 +132,9 @@ __global__ void __launch_bounds__(kThreads) list_buckets(Products p) {
       large = is_large(p, queries, keys);
       crowded = !large && max(queries, keys) > kFew && visited;
     }
-    const int64_t number = int64_t{segment} * buckets + bucket;
-    append(p.large, large || (crowded && !by_mma), number);
-    append(p.crowded, crowded && by_mma, number);
+    append(p.large.counts + segment, at.large(p), large || (crowded && !by_mma), bucket);
+    append(reinterpret_cast<unsigned long long*>(p.crowded), p.crowded + 1, crowded && by_mma,
+           int64_t{segment} * buckets + bucket);
   }
 }
 
@@ -159,7 +158,7 @@ __device__ void stage(const Matrix<T>& m, const Scales* scales, const uint32_t* 
   }
 }
 
-// Outer products: a block takes large buckets, one side and kPanel columns at a time.
+// Outer products: a block takes large buckets of a segment, one side and kPanel columns at a time.
 //   sum over the other side of factors x unit rows, [V][kPanel]; then own factors times that.
 template <class T>
 __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
@@ -170,15 +169,13 @@ __global__ void __launch_bounds__(kThreads) multiply_outer(Products p) {
   constexpr int kStride = kPanel + 1, kRows = kMaxWidth / kWarps;  // of V in a thread
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t panels = ceil_div(p.width, int64_t{kPanel});
-  const int64_t items = p.large[0] * 2 * panels;
-  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
+  const Segment at(p, blockIdx.x / p.large.blocks);
+  const int64_t items = p.large.counts[at.number(p)] * 2 * panels;
+  for (int64_t item = blockIdx.x % p.large.blocks; item < items; item += p.large.blocks) {
     const int64_t column = item % panels * kPanel;
     const bool of_keys = item / panels % 2;
     const Half &own = p.own(of_keys), &other = p.own(!of_keys);
-    const BucketOrder& order = own.order;
-    const int64_t index = p.large[1 + item / panels / 2];
-    const int64_t bucket = index % order.buckets;
-    const Segment at(p, index / order.buckets);
+    const int64_t bucket = at.large(p)[item / panels / 2];
     const int64_t columns = min(int64_t{kPanel}, p.width - column);
     const Matrix<T> factors(other.factors, other, at), rows(other.rows, other, at),
         own_factors(own.factors, own, at);
@@ -310,7 +307,7 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
 // sums so far are written and read again: one head of one sequence may take more.
 constexpr int64_t kBytesInFlight = int64_t{1} << 30, kBytesPerRow = 256;
 constexpr int64_t kBytesOfOneHead = int64_t{5} << 28;
-constexpr int kOuterBlocks = 1024, kCrowdedBlocks = 4096;
+constexpr int64_t kOuterBlocks = 4096, kCrowdedBlocks = 4096;  // outer: at least
 
 template <class T>
 class Run {
@@ -441,18 +438,19 @@ class Run {
       visit(p_.keys, true);
       return;
     }
-    // A large bucket has more than half of large_from queries, or more rows than fit; a crowded one
-    // more than kFew rows of a side.
+    // A large bucket has more than half of large_from queries and of keys, or more rows of a side
+    // than a warp stages; a crowded one more than kFew rows of a side.
     const int64_t segments = queries.heads * queries.hashes;
-    const int64_t query_rows = p_.queries.order.wave_rows * segments;
-    const int64_t all_rows = query_rows + p_.keys.order.wave_rows * segments;
-    const int64_t large = by_mma_ ? all_rows / kStagedRows : 2 * query_rows / p_.large_from;
-    const int64_t crowded = p_.by_visits ? all_rows / kFew : 0;
-    p_.large = stream_.allocate<int64_t>(1 + large + (by_mma_ ? 0 : crowded));
-    p_.crowded = stream_.allocate<int64_t>(1 + (by_mma_ ? crowded : 0));
-    for (int64_t* list : {p_.large, p_.crowded}) {
-      throw_if_failed(kOp, cudaMemsetAsync(list, 0, 8, stream_.handle()));
-    }
+    const int64_t all_rows = (p_.queries.order.wave_rows + p_.keys.order.wave_rows) * segments;
+    p_.large.rows_of_one = by_mma_ ? kStagedRows : p_.by_visits ? kFew : p_.large_from / 2;
+    p_.large.blocks =
+        static_cast<uint32_t>(ceil_div(kOuterBlocks, std::max<int64_t>(1, queries.segments())));
+    p_.large.counts = stream_.allocate<uint32_t>(queries.segments());
+    p_.large.buckets = stream_.allocate<uint32_t>(all_rows / p_.large.rows_of_one);
+    p_.crowded = stream_.allocate<int64_t>(1 + (p_.by_visits && by_mma_ ? all_rows / kFew : 0));
+    throw_if_failed(kOp,
+                    cudaMemsetAsync(p_.large.counts, 0, 4 * queries.segments(), stream_.handle()));
+    throw_if_failed(kOp, cudaMemsetAsync(p_.crowded, 0, 8, stream_.handle()));
     const int64_t buckets = p_.queries.order.buckets;
     run(queries.segments() * ceil_div(buckets, int64_t{kBucketsOfBlock}), kThreads, 0, list_buckets,
         p_);
@@ -470,7 +468,7 @@ class Run {
       run(p_.keys.tiles.total * segments, kThreads, 0, multiply_pairs<T>, p_, true);
     }
     const int64_t shared = 4 * (kChunk * (p_.value_width + kPanel) + p_.value_width * (kPanel + 1));
-    run(kOuterBlocks, kThreads, shared, multiply_outer<T>, p_);
+    run(queries.segments() * p_.large.blocks, kThreads, shared, multiply_outer<T>, p_);
     sum<float>();
   }
 
@@ -496,7 +494,14 @@ class Run {
     if (p_.by_visits) {
       run(kCrowdedBlocks, kPairThreads, kShared, multiply_crowded<T, kWidth>, p_);
     }
-    run(kOuterBlocks, kOuterThreads<kWidth>, sizeof(OuterMemory<T, kWidth>),
+    const int64_t outer_blocks = queries.segments() * p_.large.blocks;
+    if constexpr (std::is_same_v<T, BFloat16> && kWidth == LargeRing::kWidth) {
+      if (has_wgmma()) {
+        run(outer_blocks, LargeRing::kThreads, sizeof(LargeRing), multiply_large_by_wgmma<T>, p_);
+        return;
+      }
+    }
+    run(outer_blocks, kOuterThreads<kWidth>, sizeof(OuterMemory<T, kWidth>),
         multiply_large<T, kWidth>, p_);
   }
 

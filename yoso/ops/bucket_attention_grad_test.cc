@@ -246,11 +246,14 @@ const Shape kShapes[] = {
     {1, 2, 2, 300, 301, 4, 9, 32, 32, kRowsFirst, kTail, kClusters},
     {1, 1, 1, 300, 301, 2, 12, 64, 64, kDense, kRandom, kIdentical},
     {1, 4, 2, 107, 130, 4, 5, 64, 64, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}},
-    // Hundreds of buckets of more than 32 rows, and of more than 128: no block of the GPU makes one
-    // side only.
-    {1, 1, 1, 90, 92, 300, 1, 64, 64, kRowsFirst},
-    {1, 1, 1, 90, 92, 300, 1, 128, 128},
-    {1, 1, 1, 290, 300, 300, 1, 32, 32, kRowsFirst},
+    // Thousands of buckets of more than 32 rows, of queries, keys or both: no block of the GPU makes
+    // one side only. Some sides have hundreds of rows, or none.
+    {1, 1, 1, 720, 740, 300, 4, 64, 64, kRowsFirst},
+    {1, 1, 1, 720, 740, 300, 4, 128, 128},
+    {1, 1, 1, 40, 2400, 300, 4, 32, 32, kRowsFirst},
+    {1, 1, 1, 120, 4800, 300, 4, 64, 64},
+    {1, 1, 1, 4800, 20, 300, 4, 64, 64, kRowsFirst},
+    {1, 1, 1, 20, 800, 300, 4, 64, 64},
     // Several words of planes of bits (yoso/ops/collision_sums.h), and half a one.
     {1, 2, 1, 140, 70, 70, 12, 32, 32, kRowsFirst, kRandom, kClusters},
     {1, 1, 1, 70, 140, 255, 16, 64, 64, kGaps, kTail, kClusters},
@@ -690,7 +693,9 @@ TEST_P(BucketAttentionGradBatch, PaddedRaggedAndAloneGiveTheSameBits) {
   Shape shapes[] = {{4, 4, 2, 127, 130, 9, 5, 20, 33, kRowsFirst},
                     {4, 4, 2, 127, 130, 9, 5, 64, 64, kRowsFirst},
                     {4, 4, 2, 127, 130, 18, 9, 32, 32, kRowsFirst},
-                    {4, 2, 2, 127, 130, 9, 2, 128, 128, kRowsFirst}};
+                    {4, 2, 2, 127, 130, 9, 2, 128, 128, kRowsFirst},
+                    // Large buckets, of one side a block in one sequence alone, of both in all.
+                    {4, 4, 4, 127, 130, 90, 1, 64, 64, kRowsFirst}};
   for (Shape& shape : shapes) {
     for (Tokens tokens : {kIid, kClusters, kIdentical}) {
       shape.tokens = tokens;

@@ -21,14 +21,23 @@ struct Half {
   int64_t per_head;  // query heads that share a head of this side
 };
 
+// Buckets for outer products, by segment: blocks that run at the same time work on one or a few
+// heads, whose rows the second-level cache holds.
+struct LargeBuckets {
+  uint32_t* counts;     // [segments]
+  uint32_t* buckets;    // see Segment::large
+  int64_t rows_of_one;  // a listed bucket has more than that, of queries and keys together
+  uint32_t blocks;      // that share the buckets of a segment
+};
+
 struct Products {
   Half queries, keys;
   int64_t width, value_width;  // D, V
   int64_t staged_rows;         // on tensor cores: of a side, that a warp stages at once; else 0
   int64_t large_from;          // rows; see is_large
   bool by_visits;              // rows visit what they meet in sparse segments themselves
-  int64_t* large;              // buckets for outer products, [1 + capacity]: first their number
-  int64_t* crowded;            // others of sparse segments, on tensor cores; alike
+  LargeBuckets large;
+  int64_t* crowded;            // others of sparse segments, on tensor cores: first their number
   float factor;                // T / 2M
   bool of_rows;                // gradients of the rows, through their scales
   bool first_wave, last_wave;  // over the hashes of these sequences and heads
@@ -74,6 +83,17 @@ struct Segment {
   }
   __device__ const uint32_t* rows(const Half& half) const {
     return half.order.rows + half.order.base(sequence, head / half.per_head, hash);
+  }
+  // Among those of the wave.
+  __device__ uint32_t number(const Products& p) const {
+    const Wave& wave = p.queries.order.wave;
+    return static_cast<uint32_t>((sequence * wave.heads + head) * wave.hashes + hash);
+  }
+  // Where its large buckets are listed: places go by the rows of the segments before it.
+  __device__ uint32_t* large(const Products& p) const {
+    const int64_t rows_before =
+        p.queries.order.base(sequence, head, hash) + p.keys.order.base(sequence, head, hash);
+    return p.large.buckets + rows_before / p.large.rows_of_one;
   }
   template <class Part>
   __device__ Part* parts(const Half& half, int64_t width) const {

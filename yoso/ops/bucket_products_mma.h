@@ -197,14 +197,15 @@ __global__ void __launch_bounds__(kOuterThreads<kWidth>, kOuterBlocksAtOnce<kWid
   constexpr int kChunks = kWidth / 8, kRowsAtOnce = kOuterThreads<kWidth> / kChunks;
   constexpr int kPasses = kOuterRows / kRowsAtOnce;
   const int thread = threadIdx.x, chunk = thread % kChunks, row = thread / kChunks;
-  const bool split = 2 * p.large[0] <= gridDim.x;
-  const int64_t items = split ? 2 * p.large[0] : p.large[0];
-  const int bits = __ffs(static_cast<int>(p.queries.order.buckets)) - 1;
-  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
-    const int64_t index = p.large[1 + (split ? item / 2 : item)];
-    const int bucket = static_cast<int>(index & (p.queries.order.buckets - 1));
-    const Segment at(p, index >> bits);
-    const View<T> queries(p.queries, at, kWidth), keys(p.keys, at, kWidth);
+  const Segment at(p, blockIdx.x / p.large.blocks);
+  const uint32_t num_large = p.large.counts[at.number(p)];
+  if (num_large == 0) return;
+  const uint32_t* large = at.large(p);
+  const View<T> queries(p.queries, at, kWidth), keys(p.keys, at, kWidth);
+  const bool split = 2 * num_large <= p.large.blocks;
+  const uint32_t items = split ? 2 * num_large : num_large;
+  for (uint32_t item = blockIdx.x % p.large.blocks; item < items; item += p.large.blocks) {
+    const int bucket = static_cast<int>(large[split ? item / 2 : item]);
     const int first_query = queries.first(bucket), num_queries = queries.last(bucket) - first_query;
     const int first_key = keys.first(bucket), num_keys = keys.last(bucket) - first_key;
     const bool keys_first = !split || item % 2 == 0, keep = !split && num_keys <= kKeptRows;

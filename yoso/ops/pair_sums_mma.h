@@ -65,16 +65,6 @@ __device__ void load_fixed(SharedTile<kWidth> tile, FixedFragments<kRowTiles, kS
   }
 }
 
-// Tiles 2 k and 2 k + 1 of x, rounded: the factors of a sum over 16 columns.
-template <class T, int kCount>
-__device__ void pack_factors(const float (&x)[kCount][4], int k, uint32_t (&a)[4]) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const auto& half = x[2 * k + i / 2];
-    a[i] = pack<T>(half[i % 2 * 2], half[i % 2 * 2 + 1]);
-  }
-}
-
 // Products of each warp for itself: mma.sync.
 template <class Type, int kTileWidth, Sum kSumOf>
 struct MmaEngine {
