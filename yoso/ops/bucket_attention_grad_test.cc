@@ -248,12 +248,12 @@ const Shape kShapes[] = {
     {1, 4, 2, 107, 130, 4, 5, 64, 64, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}},
     // Thousands of buckets of more than 32 rows, of queries, keys or both: no block of the GPU makes
     // one side only. Some sides have hundreds of rows, or none.
-    {1, 1, 1, 720, 740, 300, 4, 64, 64, kRowsFirst},
-    {1, 1, 1, 720, 740, 300, 4, 128, 128},
-    {1, 1, 1, 40, 2400, 300, 4, 32, 32, kRowsFirst},
-    {1, 1, 1, 120, 4800, 300, 4, 64, 64},
-    {1, 1, 1, 4800, 20, 300, 4, 64, 64, kRowsFirst},
-    {1, 1, 1, 20, 800, 300, 4, 64, 64},
+    {1, 1, 1, 720, 740, 150, 4, 64, 64, kRowsFirst},
+    {1, 1, 1, 40, 740, 150, 4, 128, 128},
+    {1, 1, 1, 40, 2400, 150, 4, 32, 32, kRowsFirst},
+    {1, 1, 1, 30, 4800, 150, 4, 64, 64},
+    {1, 1, 1, 4800, 20, 150, 4, 64, 64, kRowsFirst},
+    {1, 1, 1, 20, 800, 150, 4, 64, 64},
     // Several words of planes of bits (yoso/ops/collision_sums.h), and half a one.
     {1, 2, 1, 140, 70, 70, 12, 32, 32, kRowsFirst, kRandom, kClusters},
     {1, 1, 1, 70, 140, 255, 16, 64, 64, kGaps, kTail, kClusters},
