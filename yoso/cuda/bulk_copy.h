@@ -7,10 +7,10 @@
 
 namespace yoso::cuda {
 
-// In shared memory. One thread makes it and starts copies, all may wait.
+// In shared memory. One thread makes it, any may copy, arrive or wait.
 class CopyBarrier {
  public:
-  // A phase ends with so many arrivals, of which expect() is one.
+  // A phase ends with so many arrivals, of which expect() is one, and with what it expects.
   __device__ void make(uint32_t arrivals = 1) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address()), "r"(arrivals)
                  : "memory");
@@ -24,8 +24,7 @@ class CopyBarrier {
                  : "memory");
   }
 
-  // A phase ends with copies of as many bytes as it expects, each of a multiple of 16 from and to
-  // boundaries of 16 bytes.
+  // Copies of so many bytes, each of a multiple of 16 from and to boundaries of 16 bytes.
   __device__ void expect(uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()),
                  "r"(bytes)

@@ -127,7 +127,7 @@ template <class T, bool kTransposed, int kCount>
 __device__ void start_sum(float (&c)[kCount][4], const uint32_t (&a)[4], uint64_t b) {
   YOSO_WGMMA("1", "+f")
 }
-// c = a b, and c where `add`.
+// c = a b, plus c where `add`.
 template <class T, bool kTransposed>
 __device__ void start_sum_if(bool add, float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
   static_assert(std::is_same_v<T, BFloat16>);

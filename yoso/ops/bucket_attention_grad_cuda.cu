@@ -307,7 +307,8 @@ __global__ void __launch_bounds__(kThreads) visit_pairs(Products p, bool of_keys
 // sums so far are written and read again: one head of one sequence may take more.
 constexpr int64_t kBytesInFlight = int64_t{1} << 30, kBytesPerRow = 256;
 constexpr int64_t kBytesOfOneHead = int64_t{5} << 28;
-constexpr int64_t kOuterBlocks = 4096, kCrowdedBlocks = 4096;  // outer: at least
+constexpr int64_t kOuterBlocks = 4096;  // at least, where there are segments
+constexpr int kCrowdedBlocks = 4096;
 
 template <class T>
 class Run {

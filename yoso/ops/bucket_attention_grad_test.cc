@@ -246,8 +246,8 @@ const Shape kShapes[] = {
     {1, 2, 2, 300, 301, 4, 9, 32, 32, kRowsFirst, kTail, kClusters},
     {1, 1, 1, 300, 301, 2, 12, 64, 64, kDense, kRandom, kIdentical},
     {1, 4, 2, 107, 130, 4, 5, 64, 64, kRowsFirst, kRandom, kClusters, {0, 99, 8}, {3, 127, 0}},
-    // Thousands of buckets of more than 32 rows, of queries, keys or both: no block of the GPU makes
-    // one side only. Some sides have hundreds of rows, or none.
+    // Thousands of buckets of more than 32 rows, of queries, keys or both: hardly a block of the GPU
+    // makes one side only. Some sides have hundreds of rows, or none.
     {1, 1, 1, 720, 740, 150, 4, 64, 64, kRowsFirst},
     {1, 1, 1, 40, 740, 150, 4, 128, 128},
     {1, 1, 1, 40, 2400, 150, 4, 32, 32, kRowsFirst},

@@ -110,6 +110,22 @@ struct OuterMemory {
   alignas(16) float scales[kOuterStages][kOuterRows];
 };
 
+// Scales of the 16 rows that A [16 x 16] sums over, from this lane's first one on.
+struct RowScales {
+  Vec<float, 2> low, high;
+
+  __device__ explicit RowScales(const float* scales)
+      : low(Vec<float, 2>::load(scales)), high(Vec<float, 2>::load(scales + 8)) {}
+
+  template <class T>
+  __device__ void apply(uint32_t (&a)[4]) const {
+    a[0] = scaled<T>(a[0], low.at[0], low.at[1]);
+    a[1] = scaled<T>(a[1], low.at[0], low.at[1]);
+    a[2] = scaled<T>(a[2], high.at[0], high.at[1]);
+    a[3] = scaled<T>(a[3], high.at[0], high.at[1]);
+  }
+};
+
 template <class T, int kWidth>
 struct OuterSums {
   static constexpr int kTiles = kOuterColumns<kWidth> / 16;
@@ -127,15 +143,9 @@ struct OuterSums {
       rows.load_turned(Tile::columns_lane(), first, warp * kTiles + m, a[m]);
     }
     if (scales != nullptr) {
-      const auto low = Vec<float, 2>::load(scales + 2 * t);
-      const auto high = Vec<float, 2>::load(scales + 2 * t + 8);
+      const RowScales of_rows(scales + 2 * t);
 #pragma unroll
-      for (auto& rows_of_d : a) {
-        rows_of_d[0] = scaled<T>(rows_of_d[0], low.at[0], low.at[1]);
-        rows_of_d[1] = scaled<T>(rows_of_d[1], low.at[0], low.at[1]);
-        rows_of_d[2] = scaled<T>(rows_of_d[2], high.at[0], high.at[1]);
-        rows_of_d[3] = scaled<T>(rows_of_d[3], high.at[0], high.at[1]);
-      }
+      for (auto& rows_of_d : a) of_rows.apply<T>(rows_of_d);
     }
 #pragma unroll
     for (int j = 0; j < kWidth / 16; ++j) {

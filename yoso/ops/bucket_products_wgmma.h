@@ -294,7 +294,9 @@ class LargeProducts {
       for (int k = 0; k < kRows / 16; ++k) {
         if (16 * k >= step.count) break;
         rows.load_turned(Tile::columns_lane(), 16 * k, warp(), a[k]);
-        if (step.flags & LargeRing::kScaled) scale(slot, k, a[k]);
+        if (step.flags & LargeRing::kScaled) {
+          RowScales(ring_.scales[slot] + 16 * k + lane() % 4 * 2).apply<T>(a[k]);
+        }
       }
     }
     publish_registers();
@@ -320,15 +322,6 @@ class LargeProducts {
       wait_for_products(parts);
       write(rows, step, parts);
     }
-  }
-
-  __device__ void scale(uint32_t slot, int k, uint32_t (&a)[4]) const {
-    const float* scales = ring_.scales[slot] + 16 * k + lane() % 4 * 2;
-    const auto low = Vec<float, 2>::load(scales), high = Vec<float, 2>::load(scales + 8);
-    a[0] = scaled<T>(a[0], low.at[0], low.at[1]);
-    a[1] = scaled<T>(a[1], low.at[0], low.at[1]);
-    a[2] = scaled<T>(a[2], high.at[0], high.at[1]);
-    a[3] = scaled<T>(a[3], high.at[0], high.at[1]);
   }
 
   __device__ static void write(const Tile& rows, const LargeRing::Step& step,
