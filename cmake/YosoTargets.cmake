@@ -74,11 +74,10 @@ endfunction()
 
 # yoso_add_reference_test(tokenizers_package tokenizers_cases.py tokenizer_test ARGS...): the script
 # of tests/references writes what a Python package computes, and the test compares. Skipped, with the
-# reason, where the interpreter YOSO_REFERENCE_PYTHON lacks the package.
-find_program(YOSO_REFERENCE_PYTHON python3 DOC "Python with tokenizers, transformers and torch")
+# reason, where tools/python cannot install the package.
 function(yoso_add_reference_test name script test)
-  if(YOSO_DEVELOPER AND YOSO_REFERENCE_PYTHON)
-    add_test(NAME ${name} COMMAND ${YOSO_REFERENCE_PYTHON}
+  if(YOSO_DEVELOPER)
+    add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tools/python
       ${PROJECT_SOURCE_DIR}/tests/references/${script} ${CMAKE_CURRENT_BINARY_DIR}/${name}
       ${ARGN} --test $<TARGET_FILE:${test}>)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1800)
