@@ -13,7 +13,8 @@
 // estimates. Cost: kSurrogate handles a bucket of a queries and c keys pairwise, 3 a c W, or by
 // outer products, 4 (a + c) D V / 2, whichever is less (W between D and V): O(N M D V) whatever the
 // data. kTrue visits every collided pair: O(pairs (M + D + V)), quadratic when all tokens are
-// alike. The gradient of the values is bucket_attention with queries and keys swapped. Sums are
+// alike; a GPU takes all pairs on tensor cores instead (collision_sums.h) unless 2^T > 256 M. The
+// gradient of the values is bucket_attention with queries and keys swapped. Sums are
 // float (double for double inputs), in an order that depends on the sequence alone.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -49,7 +50,7 @@ struct BucketAttentionGrad {
   bool of_rows = false;  // gradients of queries and keys themselves, through their scales, which
                          // are there (unit_rows.h: 0 where a row has no direction)
   Rows query_rows, key_rows;
-  std::optional<int64_t> pairs_up_to;  // of the surrogate and of_values(), as in
+  std::optional<int64_t> pairs_up_to;  // of these gradients and of of_values(), as in
                                        // bucket_attention.h
 
   // Throws Error, naming the extent that disagrees.

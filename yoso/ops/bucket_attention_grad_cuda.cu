@@ -1,5 +1,5 @@
-// Gradients of sampled attention on the GPU. The surrogate ones of short sequences go pair by pair
-// (collision_sums.h), others by buckets:
+// Gradients of sampled attention on the GPU. Surrogate ones of short sequences and true ones, unless
+// there are very many buckets, go pair by pair (collision_sums.h); others by buckets:
 //
 // Surrogate: a query's gradient is a sum over hashes of what its bucket gives it. Buckets are
 // worked on one after another, each writes the rows of its own queries and keys in the order of the
@@ -589,14 +589,18 @@ void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) 
     clear_masked_rows(kOp, keys, a.key_grad, stream);
     if (a.value_grad.data) clear_masked_rows(kOp, keys, a.value_grad, stream);
   }
+  const double factor =
+      static_cast<double>(a.code_bits) / (a.gradient == Gradient::kTrue
+                                              ? std::numbers::pi
+                                              : 2 * static_cast<double>(a.query_codes.rows));
   CollisionSums of_query{.fixed = queries,
                          .moving = keys,
                          .fixed_codes = a.query_codes,
                          .moving_codes = a.key_codes,
                          .up_to = up_to,
                          .code_bits = a.code_bits,
-                         .factor = static_cast<float>(static_cast<double>(a.code_bits) / 2 /
-                                                      static_cast<double>(a.query_codes.rows)),
+                         .factor = static_cast<float>(factor),
+                         .gradient = a.gradient,
                          .of_rows = a.of_rows,
                          .out = a.query_grad};
   CollisionSums of_key = of_query;
@@ -622,14 +626,18 @@ void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
     clear_rows_after(kOp, a.key_rows, a.key_grad, stream);
     if (a.value_grad.data) clear_rows_after(kOp, a.key_rows, a.value_grad, stream);
     BucketAttentionGrad alike = a;
-    if (a.out_grad.dtype != a.queries.dtype) {
+    const bool is_true = a.gradient == Gradient::kTrue;
+    const bool rounds = a.out_grad.dtype != a.queries.dtype;
+    if (is_true || rounds) {
       if (a.value_grad.data) bucket_attention(a.of_values(), stream);  // of what is not rounded
       alike.value_grad = {};
-      alike.out_grad = converted<T>(kOp, "out_grad", a.out_grad, stream);
     }
+    if (rounds) alike.out_grad = converted<T>(kOp, "out_grad", a.out_grad, stream);
     if constexpr (sizeof(T) == 2) {
-      const int64_t up_to = a.pairs_up_to.value_or(pairs_up_to(a.query_codes.rows));
-      if (up_to > 0 && a.gradient == Gradient::kSurrogate && a.keys.heads > 0 &&
+      const int64_t hashes = a.query_codes.rows;
+      const int64_t up_to = a.pairs_up_to.value_or(is_true ? true_pairs_up_to(hashes, a.code_bits)
+                                                           : pairs_up_to(hashes));
+      if (up_to > 0 && a.keys.heads > 0 &&
           counts_collisions(Sum::kRows, a.query_codes, a.code_bits,
                             std::max(a.keys.cols, a.values.cols))) {
         return run_by_length<T>(alike, up_to, stream);

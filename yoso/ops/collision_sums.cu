@@ -24,7 +24,8 @@ constexpr int kHashesOfWord = 32;
 
 struct Pass {
   CollisionSums sums;
-  Tiles tiles;  // of kFixedRows fixed rows
+  PairWeight weight;  // of Gradient::kTrue
+  Tiles tiles;        // of kFixedRows fixed rows
   int64_t first_sequence;
   const int32_t* order;  // of the sequences of this pass, see order_by_length; absent: as they come
   // Planes of a block of kFixedRows fixed rows and of a tile of kTileRows moving rows follow each
@@ -207,12 +208,15 @@ __device__ inline void count_different(const Planes& planes, uint32_t (&differen
 
 // Of a block: both stages' tiles, then the planes of both, their scales, the planes of the fixed
 // rows.
-template <class T, int kWidth, Sum kSum>
+template <class T, int kWidth, Sum kSum, Gradient kGradient = Gradient::kSurrogate>
 struct Memory {
   using Engine = MmaEngine<T, kWidth, Sum::kValues>;
   // Of a multiprocessor of Hopper: as many as leave the registers that are needed.
-  static constexpr bool kRows = kSum != Sum::kValues;
-  static constexpr int kBlocks = kWidth > 64 ? 1 : 6 - kWidth / 32 - kRows - (kSum == Sum::kBoth);
+  static constexpr bool kRows = kSum != Sum::kValues, kTrue = kGradient == Gradient::kTrue;
+  static_assert(!kTrue || kSum == Sum::kRows);
+  static constexpr int kBlocks = kWidth > 64
+                                     ? 1
+                                     : 6 - kWidth / 32 - kRows - (kSum == Sum::kBoth) - kTrue;
   static constexpr int kTileBytes = kTileRows * kWidth * 2;
   static constexpr int kStageBytes = kTileBytes * (kRows ? 2 : 1);
   static constexpr int kPlanes = 2 * kStageBytes;
@@ -226,7 +230,7 @@ struct Memory {
   }
   static __host__ __device__ int own(const Pass& a) { return scales(a, 2); }
   static __host__ int64_t bytes(const Pass& a) {
-    const int64_t passing = kRows ? kFixedRows * kWidth * 2 : 0;  // the fixed values
+    const int64_t passing = kRows ? kFixedRows * kWidth * 2 : 0;  // fixed values, or rows
     return std::max(passing, int64_t{own(a)} + 4 * a.block_words);
   }
 };
@@ -287,17 +291,17 @@ __device__ inline void add_meeting(const float (&counts)[kProducts][4],
 }
 
 // Sums of one block; `wanted`: of kAny, its entry in the list.
-template <class T, int kWidth, Sum kSum, Numbers kNumbers>
+template <class T, int kWidth, Sum kSum, Gradient kGradient, Numbers kNumbers>
 __device__ __forceinline__ void add_block(const Pass& a, int64_t block, int64_t wanted) {
-  using Memory = cuda::Memory<T, kWidth, kSum>;
+  using Memory = cuda::Memory<T, kWidth, kSum, kGradient>;
   using Engine = typename Memory::Engine;
   using Tile = SharedTile<kWidth>;
   static_assert(Engine::kFixedRows == kFixedRows && Engine::kMovingRows == kTileRows);
   constexpr int kThreads = Engine::kThreads, kRowTiles = Engine::kRowTiles;
   constexpr int kSteps = kWidth / 16, kOwnRows = 2 * kRowTiles;  // of a thread
-  constexpr bool kRows = kSum != Sum::kValues, kBoth = kSum == Sum::kBoth;
+  constexpr bool kRows = kSum != Sum::kValues, kBoth = kSum == Sum::kBoth, kTrue = Memory::kTrue;
   // Half has the range of what is summed, not of what that is a share of.
-  constexpr bool kFactorFirst = kRows && std::is_same_v<T, Float16>;
+  constexpr bool kFactorFirst = kRows && !kTrue && std::is_same_v<T, Float16>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const uint32_t shared = shared_address(memory);
   const PairSide &fixed_side = a.sums.fixed, &moving_side = a.sums.moving;
@@ -317,12 +321,25 @@ __device__ __forceinline__ void add_block(const Pass& a, int64_t block, int64_t 
   const int warp_row = tid / kWarp * 16 * kRowTiles;
 
   FixedFragments<kRowTiles, kRows ? kSteps : 1> values;
-  if constexpr (kRows) {
-    copy_tile<T, kFixedRows, kThreads>(fixed_side.values, fixed, head, first, Tile{shared});
+  FixedFragments<kRowTiles, kTrue ? kSteps : 1> rows;
+  CosineScale scales[kOwnRows];
+  const auto load = [&](const ConstArray& from, auto& to) {
+    copy_tile<T, kFixedRows, kThreads>(from, fixed, head, first, Tile{shared});
     wait_for_copies();
     __syncthreads();
-    load_fixed(Tile{shared}, values);
+    load_fixed(Tile{shared}, to);
     __syncthreads();
+  };
+  if constexpr (kRows) load(fixed_side.values, values);
+  if constexpr (kTrue) {
+    load(fixed_side.rows, rows);
+#pragma unroll
+    for (int r = 0; r < kOwnRows; ++r) {
+      const int64_t i = first + warp_row + 8 * r + lane / 4;
+      if (fixed_side.scale.data && i < fixed.count) {
+        scales[r] = CosineScale(fixed_side.scale.row<float>(fixed.batch, head, 0)[fixed[i]]);
+      }
+    }
   }
   const auto copy_words = [&](uint32_t to, const uint32_t* from, int words) {
     for (int i = 4 * tid; i < words; i += 4 * kThreads) copy_async<16>(to + 4 * i, from + i, true);
@@ -405,16 +422,26 @@ __device__ __forceinline__ void add_block(const Pass& a, int64_t block, int64_t 
           Engine::add_products(counts, moving_values, j, sums);
         }
         if constexpr (kRows) {
+          const float* moving_scales = reinterpret_cast<const float*>(memory) +
+                                       Memory::scales(a, stage) / 4 + j + lane % 4 * 2;
           Engine::multiply(values, moving_values, j, x);
+          if constexpr (kTrue) {
+            typename Engine::Products cosines;
+            Engine::multiply(rows, moving_rows, j, cosines);
+            if (moving_side.scale.data) scale_columns<kRowTiles>(cosines, moving_scales);
+            a.weight.weigh(cosines, scales, x);
 #pragma unroll
-          for (int i = 0; i < 4 * kOwnRows; ++i) {
-            const float count = counts[i / 4][i % 4];
-            x[i / 4][i % 4] *= kFactorFirst ? factor * count : count;
+            for (int i = 0; i < 4 * kOwnRows; ++i) {
+              if (counts[i / 4][i % 4] == 0) x[i / 4][i % 4] = 0;
+            }
+          } else {
+#pragma unroll
+            for (int i = 0; i < 4 * kOwnRows; ++i) {
+              const float count = counts[i / 4][i % 4];
+              x[i / 4][i % 4] *= kFactorFirst ? factor * count : count;
+            }
           }
-          if (moving_side.scale.data) {
-            scale_columns<kRowTiles>(x, reinterpret_cast<const float*>(memory) +
-                                            Memory::scales(a, stage) / 4 + j + lane % 4 * 2);
-          }
+          if (moving_side.scale.data) scale_columns<kRowTiles>(x, moving_scales);
           if constexpr (kFinite) Engine::add_products(x, moving_rows, j, sums);
         }
         if constexpr (!kFinite) {
@@ -483,16 +510,19 @@ __device__ __forceinline__ void add_block(const Pass& a, int64_t block, int64_t 
              a.sums.out);
 }
 
-template <class T, int kWidth, Sum kSum, Numbers kNumbers>
-__global__ void __launch_bounds__(Memory<T, kWidth, kSum>::Engine::kThreads,
-                                  kNumbers == Numbers::kAny ? 1 : Memory<T, kWidth, kSum>::kBlocks)
+template <class Memory, Numbers kNumbers>
+constexpr int kBlocks = kNumbers == Numbers::kAny ? 1 : Memory::kBlocks;
+
+template <class T, int kWidth, Sum kSum, Gradient kGradient, Numbers kNumbers>
+__global__ void __launch_bounds__(Memory<T, kWidth, kSum, kGradient>::Engine::kThreads,
+                                  kBlocks<Memory<T, kWidth, kSum, kGradient>, kNumbers>)
     add_collisions(Pass a) {
   if constexpr (kNumbers == Numbers::kFinite) {
-    add_block<T, kWidth, kSum, kNumbers>(a, blockIdx.x, 0);
+    add_block<T, kWidth, kSum, kGradient, kNumbers>(a, blockIdx.x, 0);
   } else {
     for (int64_t i = blockIdx.x; i < a.spoiled[0]; i += gridDim.x) {
       const int64_t item = a.spoiled[1 + i];
-      add_block<T, kWidth, kSum, kNumbers>(a, item & kSpoiledBlock, item);
+      add_block<T, kWidth, kSum, kGradient, kNumbers>(a, item & kSpoiledBlock, item);
       __syncthreads();
     }
   }
@@ -503,7 +533,7 @@ constexpr int64_t kBytesInFlight = int64_t{1} << 28;
 
 Pass pass_of(const CollisionSums& sums) {
   const int64_t hashes = sums.moving_codes.rows;
-  Pass a{.sums = sums};
+  Pass a{.sums = sums, .weight = {static_cast<double>(sums.code_bits), sums.gradient}};
   a.words = static_cast<int>(ceil_div(hashes, int64_t{kHashesOfWord}));
   a.pack = hashes <= 8 ? 4 : hashes <= 16 ? 2 : 1;
   const int planes = a.words * static_cast<int>(sums.code_bits);
@@ -512,7 +542,7 @@ Pass pass_of(const CollisionSums& sums) {
   return a;
 }
 
-template <class T, Sum kSum>
+template <class T, Sum kSum, Gradient kGradient = Gradient::kSurrogate>
 void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const GpuSide& moving,
          Stream& stream) {
   Pass a = pass_of(of);
@@ -524,10 +554,13 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
   if (kSum != Sum::kValues) {
     pack_where_needed<T>(op, sums.fixed.values, stream);
     pack_where_needed<T>(op, sums.moving.rows, stream, &sums.moving.scale);
+    if (kGradient == Gradient::kTrue) {
+      pack_where_needed<T>(op, sums.fixed.rows, stream, &sums.fixed.scale);
+    }
     width = std::max(width, sums.moving.rows.cols);
   }
-  a.row_tiles =
-      with_width(width, [&]<int kWidth>() { return Memory<T, kWidth, kSum>::Engine::kRowTiles; });
+  a.row_tiles = with_width(
+      width, [&]<int kWidth>() { return Memory<T, kWidth, kSum, kGradient>::Engine::kRowTiles; });
   const Tiles tiles = fixed.tiles(kFixedRows);
   const int64_t fixed_heads = sums.fixed_codes.heads, moving_heads = sums.moving_codes.heads;
   const auto pieces = [&](const GpuSide& side, int64_t rows) {
@@ -558,7 +591,7 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
       a.order = order;
     }
     with_width(width, [&]<int kWidth>() {
-      using Memory = cuda::Memory<T, kWidth, kSum>;
+      using Memory = cuda::Memory<T, kWidth, kSum, kGradient>;
       const int64_t blocks = fixed_heads * a.tiles.total;
       a.spoiled = stream.allocate<int64_t>(1 + blocks);
       throw_if_failed(op, cudaMemsetAsync(a.spoiled, 0, sizeof(*a.spoiled), stream.handle()));
@@ -566,8 +599,9 @@ void run(const char* op, const CollisionSums& of, const GpuSide& fixed, const Gp
         launch(op, stream.handle(), of_blocks, Memory::Engine::kThreads, Memory::bytes(a), kernel,
                a);
       };
-      add(blocks, add_collisions<T, kWidth, kSum, Numbers::kFinite>);
-      add(std::min<int64_t>(blocks, kBlocksOfAny), add_collisions<T, kWidth, kSum, Numbers::kAny>);
+      add(blocks, add_collisions<T, kWidth, kSum, kGradient, Numbers::kFinite>);
+      add(std::min<int64_t>(blocks, kBlocksOfAny),
+          add_collisions<T, kWidth, kSum, kGradient, Numbers::kAny>);
     });
   }
 }
@@ -588,6 +622,12 @@ __global__ void __launch_bounds__(kThreads)
 
 int64_t pairs_up_to(int64_t hashes) { return std::max<int64_t>(512, 64 * hashes); }
 
+int64_t true_pairs_up_to(int64_t hashes, int64_t code_bits) {
+  // A visit costs as much as this many pairs; where there are so many buckets, tokens meet few.
+  constexpr int64_t kPairsOfVisit = 256;
+  return (int64_t{1} << code_bits) <= kPairsOfVisit * hashes ? INT64_MAX : pairs_up_to(hashes);
+}
+
 bool counts_collisions(Sum sum, const ConstArray& codes, int64_t code_bits, int64_t width) {
   if (codes.rows > kMaxCount || width > 128) return false;
   const Pass a = pass_of({.moving_codes = codes, .code_bits = code_bits});
@@ -603,7 +643,11 @@ void sum_collisions(const char* op, Sum sum, const CollisionSums& a, const GpuSi
   const Stream::Scope scope(stream);
   const auto of_type = [&]<class T>() {
     if (sum == Sum::kValues) run<T, Sum::kValues>(op, a, fixed, moving, stream);
-    if (sum == Sum::kRows) run<T, Sum::kRows>(op, a, fixed, moving, stream);
+    if (sum == Sum::kRows) {
+      a.gradient == Gradient::kTrue
+          ? run<T, Sum::kRows, Gradient::kTrue>(op, a, fixed, moving, stream)
+          : run<T, Sum::kRows, Gradient::kSurrogate>(op, a, fixed, moving, stream);
+    }
     if (sum == Sum::kBoth) run<T, Sum::kBoth>(op, a, fixed, moving, stream);
   };
   a.moving.values.dtype == DType::kBFloat16 ? of_type.template operator()<BFloat16>()

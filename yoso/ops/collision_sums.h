@@ -5,7 +5,9 @@
 //   Sum::kRows    out_i = factor sum_j c_ij (values_i . values_j) row_j      row_j scaled to unit
 //   Sum::kBoth    both, with the collisions counted once: values_out, value_factor as well
 //
-// which is bucket_attention, the gradient of its values (keys fixed), and that of queries or keys.
+// which is bucket_attention, the gradient of its values (keys fixed), and that of queries or keys;
+// for the true one of those, of Sum::kRows, the slope of pair_weights.h times pi/T takes the place
+// of c_ij where that is not 0.
 // Collisions are counted pair by pair; the rest is products of matrices on tensor cores, in the
 // order of the real rows. The work grows with the square of the length, 2 V or 2 (D + V) operations
 // and T + 3 of 32 bits a word of 32 hashes for every pair, whatever the codes; that of buckets, with
@@ -14,6 +16,7 @@
 #pragma once
 
 #include "yoso/ops/pair_side.h"
+#include "yoso/ops/pair_weights.h"
 
 namespace yoso::cuda {
 
@@ -24,6 +27,7 @@ struct CollisionSums {
                       // stay as they are
   int64_t code_bits = 0;
   float factor = 1;
+  Gradient gradient = Gradient::kSurrogate;  // kTrue: Sum::kRows alone
   bool of_rows = false;  // kRows: gradients of the fixed rows through their scales (unit_rows.h)
   Array out;             // [B, H, N, V or D] of the fixed side
   Array values_out;      // kBoth: [B, H, N, V], of kValues
@@ -33,6 +37,9 @@ struct CollisionSums {
 // Up to how many real rows a side pairs are less work than buckets, as measured on an H100 with
 // independent tokens, which crowd least.
 int64_t pairs_up_to(int64_t hashes);
+
+// The same of the true gradient, whose other way is to visit every pair that meets.
+int64_t true_pairs_up_to(int64_t hashes, int64_t code_bits);
 
 // Whether collisions are counted at all: few enough to be exact, and `width`, the most columns of
 // rows and values, fits the tensor cores' tiles and the shared memory of the GPU.
