@@ -9,6 +9,7 @@ import yoso
 from conftest import rows
 from torch import nn
 from torch.nn import functional
+from yoso._convolution import _convolve_by_blocks, convolve_tokens
 
 OPTIONS = dict(mode="sampled", num_hashes=8, code_bits=4, seed=5)
 
@@ -50,6 +51,25 @@ def test_attention_is_projections_attention_and_convolution(device, conv_width, 
     torch.testing.assert_close(
         module(x, mask=mask), reference(module, x, x, mask, mask), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("taps", [1, 3, 33, 129])
+def test_convolution_by_blocks_is_the_convolution(tokens, taps, device):
+    """As a GPU takes it for large values. Whole numbers are exact in any order."""
+
+    def integers(*shape):
+        return torch.randint(-3, 4, shape, device=device).double()
+
+    value, filters = integers(2, 3, tokens, 5), integers(3, taps)
+    inputs = value.requires_grad_(), filters.requires_grad_()
+    out_grad = integers(2, 3, tokens, 5)
+    results = []
+    for convolve in (convolve_tokens, _convolve_by_blocks):
+        out = convolve(*inputs)
+        results.append((out, *torch.autograd.grad(out, inputs, out_grad)))
+    for got, expected in zip(*results, strict=True):
+        assert torch.equal(got, expected)
 
 
 def test_cross_attention(device):

@@ -25,6 +25,8 @@ def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
     filters = filters.to(value.dtype)
     # Without tokens a convolution is an error.
     tokens = value.shape[2]
+    if value.is_cuda and not torch.compiler.is_compiling() and value.numel() >= _LARGE:
+        return _convolve_by_blocks(value, filters)
     if tokens == 0 or is_convolution_avoided(value):
         wide = torch.promote_types(value.dtype, torch.float32)
         padded = functional.pad(value, (0, 0, width // 2, width // 2)).to(wide)
@@ -34,6 +36,29 @@ def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
             out = out + taps[:, k] * padded[:, :, k : k + tokens]
         return out.to(value.dtype)
     return functional.conv2d(value, filters[:, None, :, None], padding=(width // 2, 0), groups=heads)
+
+
+_BLOCK = 64  # tokens
+_LARGE = 1 << 22  # numbers, from which on a product by blocks takes less time than its launches
+
+
+def _convolve_by_blocks(value: Tensor, filters: Tensor) -> Tensor:
+    """convolve_tokens as products of matrices, which GPUs do faster (yoso/torch/convolution.h).
+
+    The filter, shifted by one for every row of a block, times the block's tokens and those around.
+    """
+    batch, heads, tokens, columns = value.shape
+    width, blocks = filters.shape[1], (tokens + _BLOCK - 1) // _BLOCK
+    size, pitch = _BLOCK + width - 1, _BLOCK + width
+    # Rows of one more than `size`: each begins one further to the right than the one before.
+    band = functional.pad(filters, (0, _BLOCK))[:, None].expand(heads, _BLOCK, pitch)
+    band = band.reshape(heads, _BLOCK * pitch)[:, : _BLOCK * size].view(heads, _BLOCK, size)
+    after = blocks * _BLOCK - tokens + width // 2
+    windows = functional.pad(value, (0, 0, width // 2, after)).unfold(2, size, _BLOCK)
+    rows = windows.permute(1, 4, 0, 2, 3).reshape(heads, size, batch * blocks * columns)
+    out = torch.bmm(band, rows).view(heads, _BLOCK, batch, blocks, columns)
+    out = out.permute(2, 0, 3, 1, 4).reshape(batch, heads, blocks * _BLOCK, columns)
+    return out[:, :, :tokens]
 
 
 def is_convolution_avoided(value: Tensor) -> bool:

@@ -56,15 +56,6 @@ Tensor feature_attention(const Tensor& query_features, const Tensor& key_feature
   return at::matmul(query_features, sums) / weight.masked_fill(weight <= 0, 1);
 }
 
-Tensor convolve_tokens(const Tensor& value, const Tensor& weight) {
-  const int64_t batch = value.size(0), heads = value.size(1), tokens = value.size(2),
-                width = value.size(3);
-  const Tensor columns = value.permute({0, 3, 1, 2}).reshape({batch * width, heads, tokens});
-  const Tensor out = at::conv1d(columns, weight.unsqueeze(1), /*bias=*/{}, /*stride=*/1,
-                                /*padding=*/weight.size(1) / 2, /*dilation=*/1, /*groups=*/heads);
-  return out.view({batch, width, heads, tokens}).permute({0, 2, 3, 1});
-}
-
 Tensor initial_convolution(const char* name, int64_t heads, int64_t width) {
   if (width < 1 || width % 2 == 0) fail(name, " is ", width, ", expected 0 or an odd number");
   const double bound = 1 / std::sqrt(static_cast<double>(width));

@@ -1,5 +1,5 @@
 // What the attention kinds made of torch's operations share: heads before tokens, masked softmax,
-// attention by feature maps, depthwise convolution.
+// attention by feature maps.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -37,10 +37,7 @@ at::Tensor wide(const at::Tensor& x);
 at::Tensor feature_attention(const at::Tensor& query_features, const at::Tensor& key_features,
                              const at::Tensor& value);
 
-// out[b,h,n] = sum_t weight[h,t] value[b, h, n + t - w/2]; weight [H, w], w odd.
-at::Tensor convolve_tokens(const at::Tensor& value, const at::Tensor& weight);
-
-// The weight of convolve_tokens at first: uniform, within one over the root of the taps, as for
+// The weight of convolve_tokens (yoso/torch/convolution.h) at first: uniform, within one over the root of the taps, as for
 // torch's convolutions. Throws Error naming `name` unless width is odd and at least 1.
 at::Tensor initial_convolution(const char* name, int64_t heads, int64_t width);
 

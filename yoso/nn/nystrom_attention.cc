@@ -8,6 +8,7 @@
 
 #include "yoso/core/check.h"
 #include "yoso/nn/heads.h"
+#include "yoso/torch/convolution.h"
 
 namespace yoso::nn {
 namespace {
@@ -90,9 +91,9 @@ Tensor NystromAttention::forward(const Tensor& query, const Tensor& key, const T
     const Tensor solved = at::matmul(pseudo_inverse(a, iterations_).to(far.scalar_type()), far);
     seen = at::where(landmarks.exact.unsqueeze(-1).unsqueeze(-1), seen, solved);
   }
-  Tensor out = at::scaled_dot_product_attention(in.query, keys, seen, exists);
-  if (conv_weight_.defined()) out = out + convolve_tokens(in.value, conv_weight_);
-  return out.transpose(1, 2);
+  const Tensor out = at::scaled_dot_product_attention(in.query, keys, seen, exists).transpose(1, 2);
+  return conv_weight_.defined() ? out + convolve_tokens(in.value.transpose(1, 2), conv_weight_)
+                                : out;
 }
 
 }  // namespace yoso::nn

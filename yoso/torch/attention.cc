@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "yoso/torch/convolution.h"
 #include "yoso/torch/dispatch.h"
 
 namespace yoso {
@@ -119,16 +120,10 @@ YosoInputs under_autocast(YosoInputs in) {
   return in;
 }
 
-// out[b,n,h] = sum_t weight[h,t] value[b, n + t - w/2, h] over real tokens; 0 for masked queries.
+// Over real tokens; 0 for masked queries.
 Tensor convolve(const Tensor& value, const YosoInputs& in) {
-  const Tensor& weight = in.conv_weight;
   const Tensor real = in.key_mask.defined() ? value.masked_fill(unreal(in.key_mask), 0) : value;
-  const int64_t batch = value.size(0), tokens = value.size(1), heads = value.size(2),
-                width = value.size(3);
-  const Tensor columns = real.permute({0, 3, 2, 1}).reshape({batch * width, heads, tokens});
-  Tensor out = at::conv1d(columns, weight.unsqueeze(1), /*bias=*/{}, /*stride=*/1,
-                          /*padding=*/weight.size(1) / 2, /*dilation=*/1, /*groups=*/heads);
-  out = out.reshape({batch, width, heads, tokens}).permute({0, 3, 2, 1});
+  const Tensor out = convolve_tokens(real, in.conv_weight);
   return in.query_mask.defined() ? out.masked_fill(unreal(in.query_mask), 0) : out;
 }
 

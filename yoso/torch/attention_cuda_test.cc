@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <array>
 #include <functional>
 #include <limits>
 #include <string>
@@ -17,6 +18,7 @@
 #include "yoso/core/check.h"
 #include "yoso/cuda/launch.h"
 #include "yoso/torch/attention.h"
+#include "yoso/torch/convolution.h"
 #include "yoso/torch/cuda_graphs.h"
 #include "yoso/torch/dispatch.h"
 #include "yoso/torch/load_cuda.h"
@@ -319,6 +321,37 @@ TEST_F(YosoAttentionOnGpuTest, AGraphReadsTheOffsetsOfEachReplay) {
       in.query_offsets.copy_(at::tensor(std::vector<int64_t>{0, middle, 690}));
       graph->replay();
       EXPECT_TRUE(same_bits(captured, run(in, options, out_grad))) << middle;
+    }
+  }
+}
+
+// Whole numbers whose sums have at most 8 bits are exact in every type and order. The filter is
+// wide, as in training under autocast.
+TEST_F(YosoAttentionOnGpuTest, ConvolutionOfTokensIsExactInEveryType) {
+  for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16}) {
+    for (const int64_t tokens : {1, 63, 64, 65, 300}) {
+      const Tensor value = at::randint(0, 2, {3, tokens, 2, 32}, at::kDouble);
+      const Tensor weight = at::randint(-1, 2, {2, 33}, at::kDouble);
+      const auto run = [&](const Tensor& x, const Tensor& w, bool autocast) {
+        const Tensor values = x.detach().requires_grad_(true);
+        const Tensor filters = w.detach().requires_grad_(true);
+        at::autocast::set_autocast_enabled(at::kCUDA, autocast);
+        const Tensor out = convolve_tokens(values, filters);
+        at::autocast::set_autocast_enabled(at::kCUDA, false);
+        out.backward(at::ones_like(out).tril());
+        return std::array{out.detach(), values.grad(), filters.grad()};
+      };
+      const auto expected = run(value, weight, false);
+      for (const bool autocast : {false, true}) {
+        const auto got = run(value.to(at::kCUDA, type), weight.to(at::kCUDA, at::kFloat), autocast);
+        EXPECT_EQ(got[0].scalar_type(), type);
+        EXPECT_TRUE(at::equal(got[0].to(at::kCPU, at::kDouble), expected[0])) << tokens << type;
+        EXPECT_TRUE(at::equal(got[1].to(at::kCPU, at::kDouble), expected[1])) << tokens << type;
+        // Sums over all tokens are larger, and rounded twice: those of a band, and theirs.
+        const double bound = type == at::kDouble || type == at::kFloat ? 0 : 2 * 0x1p-8;
+        EXPECT_LE(relative_difference(got[2].to(at::kCPU, at::kDouble), expected[2]), bound)
+            << tokens << type;
+      }
     }
   }
 }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "yoso/torch/convolution.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "yoso/core/check.h"
+
+namespace yoso {
+namespace {
+
+using at::Tensor;
+
+struct Result {
+  Tensor out, value_grad, weight_grad;
+};
+
+Result run(Tensor (*convolve)(const Tensor&, const Tensor&), const Tensor& value,
+           const Tensor& weight, const Tensor& out_grad) {
+  const Tensor x = value.detach().requires_grad_(true), w = weight.detach().requires_grad_(true);
+  const Tensor out = convolve(x, w);
+  out.backward(out_grad);
+  return {out.detach(), x.grad(), w.grad()};
+}
+
+Tensor integers(at::IntArrayRef sizes) { return at::randint(-4, 5, sizes, at::kDouble); }
+
+TEST(Convolution, IsTheSumOfShiftedValues) {
+  at::manual_seed(1);
+  const Tensor value = integers({2, 7, 2, 3}), weight = integers({2, 5});
+  Tensor expected = at::zeros_like(value);
+  for (int64_t n = 0; n < 7; ++n) {
+    for (int64_t t = 0; t < 5; ++t) {
+      const int64_t from = n + t - 2;
+      if (from < 0 || from >= 7) continue;
+      expected.select(1, n) += weight.select(1, t).unsqueeze(-1) * value.select(1, from);
+    }
+  }
+  EXPECT_TRUE(at::equal(convolve_by_library(value, weight), expected));
+  EXPECT_TRUE(at::equal(convolve_by_blocks(value, weight), expected));
+}
+
+// Whole numbers: both ways are exact. Lengths around blocks of 64, filters longer than they are.
+TEST(Convolution, BothWaysAndTheirGradientsAgree) {
+  at::manual_seed(2);
+  for (const int64_t tokens : {1, 2, 16, 63, 64, 65, 127, 128, 200}) {
+    for (const int64_t taps : {1, 3, 33, 64 + 65}) {
+      for (const int64_t heads : {1, 3}) {
+        const Tensor value = integers({2, tokens, heads, 5}), weight = integers({heads, taps});
+        const Tensor out_grad = integers({2, tokens, heads, 5});
+        const Result library = run(convolve_by_library, value, weight, out_grad);
+        const Result blocks = run(convolve_by_blocks, value, weight, out_grad);
+        const auto name = join(tokens, " tokens, ", taps, " taps, ", heads, " heads");
+        EXPECT_TRUE(at::equal(blocks.out, library.out)) << name;
+        EXPECT_TRUE(at::equal(blocks.value_grad, library.value_grad)) << name;
+        EXPECT_TRUE(at::equal(blocks.weight_grad, library.weight_grad)) << name;
+      }
+    }
+  }
+}
+
+TEST(Convolution, SequencesAndOtherLayoutsDoNotMix) {
+  at::manual_seed(3);
+  const Tensor value = integers({3, 2, 70, 4}).transpose(1, 2), weight = integers({2, 9});
+  for (auto* convolve : {convolve_by_library, convolve_by_blocks}) {
+    const Tensor all = convolve(value, weight);
+    for (int64_t b = 0; b < 3; ++b) {
+      EXPECT_TRUE(at::equal(all.narrow(0, b, 1), convolve(value.narrow(0, b, 1), weight)));
+    }
+  }
+}
+
+TEST(Convolution, TakesTheFilterInTheTypeOfTheValues) {
+  const Tensor value = integers({1, 70, 1, 2}).to(at::kBFloat16), weight = integers({1, 3});
+  EXPECT_EQ(convolve_by_blocks(value, weight).scalar_type(), at::kBFloat16);
+  EXPECT_EQ(convolve_by_library(value, weight).scalar_type(), at::kBFloat16);
+}
+
+TEST(Convolution, RefusesDoubleBackward) {
+  const Tensor value = integers({1, 3, 1, 2}).requires_grad_(true), weight = integers({1, 3});
+  const Tensor out = convolve_by_blocks(value, weight).sum();
+  try {
+    out.backward({}, /*retain_graph=*/true, /*create_graph=*/true);
+    FAIL() << "no error";
+  } catch (const c10::Error& error) {
+    EXPECT_NE(std::string(error.what_without_backtrace()).find("double backward is not supported"),
+              std::string::npos)
+        << error.what_without_backtrace();
+  }
+}
+
+}  // namespace
+}  // namespace yoso
