@@ -25,8 +25,10 @@ def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
     filters = filters.to(value.dtype)
     # Without tokens a convolution is an error.
     tokens = value.shape[2]
-    if value.is_cuda and not torch.compiler.is_compiling() and value.numel() >= _LARGE:
-        return _convolve_by_blocks(value, filters)
+    if width >= 9 and not torch.compiler.is_compiling():
+        least = 1 << 22 if value.is_cuda else 1  # below it launches of an eager call cost more
+        if value.numel() >= least:
+            return _convolve_by_blocks(value, filters)
     if tokens == 0 or is_convolution_avoided(value):
         wide = torch.promote_types(value.dtype, torch.float32)
         padded = functional.pad(value, (0, 0, width // 2, width // 2)).to(wide)
@@ -39,11 +41,10 @@ def convolve_tokens(value: Tensor, filters: Tensor) -> Tensor:
 
 
 _BLOCK = 64  # tokens
-_LARGE = 1 << 22  # numbers, from which on a product by blocks takes less time than its launches
 
 
 def _convolve_by_blocks(value: Tensor, filters: Tensor) -> Tensor:
-    """convolve_tokens as products of matrices, which GPUs do faster (yoso/torch/convolution.h).
+    """convolve_tokens as products of matrices (yoso/torch/convolution.h): faster with many taps.
 
     The filter, shifted by one for every row of a block, times the block's tokens and those around.
     """

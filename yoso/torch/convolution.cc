@@ -3,7 +3,6 @@
 
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/conv1d.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -49,7 +48,7 @@ Tensor windows_of(const Tensor& value, int64_t width) {
       .reshape({heads, size, -1});
 }
 
-Tensor blocks_convolved(const Tensor& value, const Tensor& weight) {
+Tensor convolved(const Tensor& value, const Tensor& weight) {
   const int64_t batch = value.size(0), tokens = value.size(1), heads = value.size(2),
                 width = value.size(3), blocks = blocks_of(value);
   return at::bmm(band_of(weight), windows_of(value, weight.size(1)))
@@ -59,12 +58,12 @@ Tensor blocks_convolved(const Tensor& value, const Tensor& weight) {
       .narrow(1, 0, tokens);
 }
 
-class BlocksFunction : public torch::autograd::Function<BlocksFunction> {
+class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& value, const Tensor& weight) {
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     ctx->save_for_backward({value, weight});
-    return blocks_convolved(value, weight);
+    return convolved(value, weight);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -74,7 +73,7 @@ class BlocksFunction : public torch::autograd::Function<BlocksFunction> {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &value = saved[0], &weight = saved[1], &grad = grads[0];
     Tensor value_grad, weight_grad;
-    if (ctx->needs_input_grad(0)) value_grad = blocks_convolved(grad, weight.flip(1));
+    if (ctx->needs_input_grad(0)) value_grad = convolved(grad, weight.flip(1));
     if (ctx->needs_input_grad(1)) {
       const int64_t width = weight.size(1);
       const Tensor rows = windows_of(grad, 1), columns = windows_of(value, width);
@@ -86,22 +85,8 @@ class BlocksFunction : public torch::autograd::Function<BlocksFunction> {
 
 }  // namespace
 
-Tensor convolve_by_library(const Tensor& value, const Tensor& weight) {
-  const int64_t batch = value.size(0), tokens = value.size(1), heads = value.size(2),
-                width = value.size(3);
-  const Tensor columns = value.permute({0, 3, 2, 1}).reshape({batch * width, heads, tokens});
-  const Tensor filters = weight.to(value.scalar_type()).unsqueeze(1);
-  const Tensor out = at::conv1d(columns, filters, /*bias=*/{}, /*stride=*/1,
-                                /*padding=*/weight.size(1) / 2, /*dilation=*/1, /*groups=*/heads);
-  return out.reshape({batch, width, heads, tokens}).permute({0, 3, 2, 1});
-}
-
-Tensor convolve_by_blocks(const Tensor& value, const Tensor& weight) {
-  return BlocksFunction::apply(value, weight.to(value.scalar_type()));
-}
-
 Tensor convolve_tokens(const Tensor& value, const Tensor& weight) {
-  return value.is_cuda() ? convolve_by_blocks(value, weight) : convolve_by_library(value, weight);
+  return ConvolutionFunction::apply(value, weight.to(value.scalar_type()));
 }
 
 }  // namespace yoso
