@@ -16,6 +16,7 @@
 #include "yoso/ops/bucket_attention_grad.h"
 #include "yoso/ops/bucket_sort.h"
 #include "yoso/ops/packed_rows.h"
+#include "yoso/ops/tiles_cpu.h"
 #include "yoso/ops/unit_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -359,20 +360,25 @@ template <class T>
 HWY_ATTR void true_slope_row(const cpu::GradShape<T>& shape, T code_bits,
                              const cpu::GradSide<T>& own, uint32_t row,
                              const cpu::GradSide<T>& other, const uint32_t* others, int64_t count) {
+  constexpr int64_t kPairs = 16 * cpu::kTileColumns;  // at a time
   const T* x = own.x + static_cast<int64_t>(row) * own.x_stride;
   const T* cotangent = own.cotangent + static_cast<int64_t>(row) * own.cotangent_stride;
   T* grad = own.grad + static_cast<int64_t>(row) * own.grad_stride;
-  for (int64_t j = 0; j < count; ++j) {
-    const T* y = other.x + static_cast<int64_t>(others[j]) * other.x_stride;
-    const T* pair = other.cotangent + static_cast<int64_t>(others[j]) * other.cotangent_stride;
-    const T scale = other.scale_of(others[j]);
-    const T cosine = std::clamp(own.scale_of(row) * scale * dot(x, y, shape.width), T{-1}, T{1});
-    const T floor = static_cast<T>(kSlopeFloor);
-    const T sine = std::sqrt(std::max(1 - cosine * cosine, floor));
-    // 1 - acos(x) / pi, without the cancellation near x = -1.
-    const T one_bit = std::max(std::acos(-cosine), std::sqrt(floor)) / std::numbers::pi_v<T>;
-    const T slope = code_bits * std::pow(one_bit, code_bits - 1) / (std::numbers::pi_v<T> * sine);
-    add_scaled(slope * scale * dot(cotangent, pair, shape.cotangent_width), y, shape.width, grad);
+  for (int64_t first = 0; first < count; first += kPairs) {
+    const int64_t pairs = std::min(kPairs, count - first);
+    T cosines[kPairs] = {}, weights[kPairs] = {};
+    const T *rows[kPairs], *cotangents[kPairs], *coefficients = weights;
+    point_at(other.x, other.x_stride, others + first, pairs, rows);
+    point_at(other.cotangent, other.cotangent_stride, others + first, pairs, cotangents);
+    for (int64_t j = 0; j < pairs; ++j) {
+      const T scale = other.scale_of(others[first + j]);
+      cosines[j] = own.scale_of(row) * scale * dot(x, rows[j], shape.width);
+      // What is not finite stays so: slopes are of clamped cosines.
+      weights[j] = scale * dot(cotangent, cotangents[j], shape.cotangent_width) + 0 * cosines[j];
+    }
+    cpu::collide(cosines, weights, cpu::round_up(pairs, cpu::kTileColumns), code_bits,
+                 Gradient::kTrue);
+    add_products(1, &coefficients, 1, rows, pairs, shape.width, &grad);
   }
 }
 
