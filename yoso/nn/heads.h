@@ -37,8 +37,9 @@ at::Tensor wide(const at::Tensor& x);
 at::Tensor feature_attention(const at::Tensor& query_features, const at::Tensor& key_features,
                              const at::Tensor& value);
 
-// The weight of convolve_tokens (yoso/torch/convolution.h) at first: uniform, within one over the root of the taps, as for
-// torch's convolutions. Throws Error naming `name` unless width is odd and at least 1.
+// The weight of convolve_tokens (yoso/torch/convolution.h) at first: uniform, within one over the
+// root of the taps, as for torch's convolutions. Throws Error naming `name` unless width is odd and
+// at least 1.
 at::Tensor initial_convolution(const char* name, int64_t heads, int64_t width);
 
 }  // namespace yoso::nn

@@ -65,14 +65,15 @@ Tensor meetings(const Chunks& chunks, const Tensor& buckets, const Tensor& real,
   const Tensor number = chunks.own(of_all_hashes(chunks.place().div(chunk, "floor")));
   const Tensor other_number = chunks.with_previous(number);
   const Tensor hash = at::arange(hashes, buckets.options()).view({hashes, 1, 1, 1});
-  Tensor total = at::zeros({}, buckets.options()), mine = at::zeros({}, real.options());
+  // A byte a pair, as what comparisons give: there are many.
+  const at::TensorOptions number_type = real.options().dtype(hashes < 256 ? at::kByte : at::kInt);
+  Tensor total = at::zeros({}, number_type), mine = at::zeros({}, real.options());
   for (int64_t r = 0; r < hashes; ++r) {
-    const auto differ = [&](const Tensor& of_query, const Tensor& of_key) {
-      return of_query.select(-1, r).unsqueeze(-1) - of_key.select(-1, r).unsqueeze(-2);
+    const auto equal = [&](const Tensor& of_query, const Tensor& of_key) {
+      return of_query.select(-1, r).unsqueeze(-1) == of_key.select(-1, r).unsqueeze(-2);
     };
-    const Tensor behind = differ(number, other_number);
-    const Tensor meet =
-        (differ(bucket, other) == 0).logical_and(behind >= 0).logical_and(behind <= 1);
+    const Tensor near = equal(number, other_number).logical_or_(equal(number - 1, other_number));
+    const Tensor meet = equal(bucket, other).logical_and_(near);
     total = total + meet;
     mine = mine.logical_or(meet.logical_and(hash == r));
   }

@@ -13,9 +13,10 @@
 // estimates. Cost: kSurrogate handles a bucket of a queries and c keys pairwise, 3 a c W, or by
 // outer products, 4 (a + c) D V / 2, whichever is less (W between D and V): O(N M D V) whatever the
 // data. kTrue visits every collided pair: O(pairs (M + D + V)), quadratic when all tokens are
-// alike; a GPU takes all pairs on tensor cores instead (collision_sums.h) unless 2^T > 256 M. The
-// gradient of the values is bucket_attention with queries and keys swapped. Sums are
-// float (double for double inputs), in an order that depends on the sequence alone.
+// alike; with 16-bit rows a GPU takes all pairs on tensor cores instead (collision_sums.h) unless
+// 2^T > 256 M. The gradient of the values is bucket_attention with queries and keys swapped; with
+// kSurrogate and short sequences, a GPU counts collisions once for both. Sums are float (double for
+// double inputs), in an order that depends on the sequence alone.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -44,7 +45,7 @@ struct BucketAttentionGrad {
   ConstArray out_grad;     // [B, Hq, Nq, V], floating (double iff queries are): G
   Array query_grad;        // [B, Hq, Nq, D], floating (double iff queries are), overwritten;
   Array key_grad;          // [B, Hk, Nk, D]  gradients of the unit rows; 0 in masked ones
-  Array value_grad;        // [B, Hk, Nk, V], or absent: of_values() as well, in less time on a GPU
+  Array value_grad;        // [B, Hk, Nk, V], or absent: of_values() as well
   int64_t code_bits = 0;   // T, 1 to 16
   Gradient gradient = Gradient::kSurrogate;
   bool of_rows = false;  // gradients of queries and keys themselves, through their scales, which

@@ -5,9 +5,7 @@
 // The rows of a bucket lie anywhere in memory; they are read through pointers, not copied.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 #include <limits>
-#include <numbers>
 #include <vector>
 
 #include "yoso/core/check.h"
@@ -366,7 +364,9 @@ HWY_ATTR void true_slope_row(const cpu::GradShape<T>& shape, T code_bits,
   T* grad = own.grad + static_cast<int64_t>(row) * own.grad_stride;
   for (int64_t first = 0; first < count; first += kPairs) {
     const int64_t pairs = std::min(kPairs, count - first);
-    T cosines[kPairs] = {}, weights[kPairs] = {};
+    const int64_t whole = cpu::round_up(pairs, cpu::kTileColumns);
+    T cosines[kPairs], weights[kPairs];
+    for (int64_t j = pairs; j < whole; ++j) cosines[j] = weights[j] = 0;
     const T *rows[kPairs], *cotangents[kPairs], *coefficients = weights;
     point_at(other.x, other.x_stride, others + first, pairs, rows);
     point_at(other.cotangent, other.cotangent_stride, others + first, pairs, cotangents);
@@ -376,8 +376,7 @@ HWY_ATTR void true_slope_row(const cpu::GradShape<T>& shape, T code_bits,
       // What is not finite stays so: slopes are of clamped cosines.
       weights[j] = scale * dot(cotangent, cotangents[j], shape.cotangent_width) + 0 * cosines[j];
     }
-    cpu::collide(cosines, weights, cpu::round_up(pairs, cpu::kTileColumns), code_bits,
-                 Gradient::kTrue);
+    cpu::collide(cosines, weights, whole, code_bits, Gradient::kTrue);
     add_products(1, &coefficients, 1, rows, pairs, shape.width, &grad);
   }
 }

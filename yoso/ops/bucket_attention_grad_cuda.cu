@@ -589,6 +589,7 @@ void run_by_length(const BucketAttentionGrad& a, int64_t up_to, Stream& stream) 
     clear_masked_rows(kOp, keys, a.key_grad, stream);
     if (a.value_grad.data) clear_masked_rows(kOp, keys, a.value_grad, stream);
   }
+  // T/pi of the slope, or T/2 of the collisions' mean.
   const double factor =
       static_cast<double>(a.code_bits) / (a.gradient == Gradient::kTrue
                                               ? std::numbers::pi
@@ -628,8 +629,9 @@ void bucket_attention_grad(const BucketAttentionGrad& a, Stream& stream) {
     BucketAttentionGrad alike = a;
     const bool is_true = a.gradient == Gradient::kTrue;
     const bool rounds = a.out_grad.dtype != a.queries.dtype;
+    // By itself where G is rounded for the others, and where its kernel is another one.
     if (is_true || rounds) {
-      if (a.value_grad.data) bucket_attention(a.of_values(), stream);  // of what is not rounded
+      if (a.value_grad.data) bucket_attention(a.of_values(), stream);
       alike.value_grad = {};
     }
     if (rounds) alike.out_grad = converted<T>(kOp, "out_grad", a.out_grad, stream);

@@ -17,7 +17,8 @@ namespace {
 
 using namespace yoso::testing;
 
-// Rows: whole numbers with scales of powers of two, normal numbers, or unit rows and normal values.
+// Rows: whole numbers and powers of two as scales, normal numbers, or rows that powers of two scale
+// to unit ones, with normal values.
 enum class Numbers : uint8_t { kWhole, kNormal, kUnit };
 
 enum Scales : uint8_t { kNoScale = 0, kQueryScale = 1, kKeyScale = 2, kBothScales = 3 };
@@ -79,11 +80,20 @@ struct Case {
     }
     for (Buffer* scale : {&query_scale, &key_scale}) {
       Random random(seed, 0);
-      scale->fill([&](auto...) {
+      scale->fill([&](int64_t, int64_t, int64_t, int64_t i) {
+        if (numbers == Numbers::kUnit) return std::ldexp(1.0, int(i % 7) - 3);
         if (numbers == Numbers::kWhole) return std::ldexp(1.0, int(random.below(3)) - 1);
-        return numbers == Numbers::kUnit ? 1.0 : 0.5 + random.uniform();
+        return 0.5 + random.uniform();
       });
       ++seed;
+    }
+    if (numbers == Numbers::kUnit) {
+      for (const auto& [rows, scale] : {std::pair{&queries, &query_scale}, {&keys, &key_scale}}) {
+        if (scale->absent()) continue;
+        rows->fill([&](int64_t b, int64_t h, int64_t i, int64_t c) {
+          return rows->at(b, h, i, c) / scale->at(b, h, 0, i);
+        });
+      }
     }
     spoil_masked_columns(query_codes, query_side);
     spoil_masked_columns(key_codes, key_side);
@@ -178,21 +188,26 @@ TEST_P(BucketAttentionGradTest, SurrogateMatchesReference) {
 
 // With the bits that they have one by one.
 TEST_P(BucketAttentionGradTest, GivesTheGradientOfTheValuesAsWell) {
-  for (DType dtype : kFloatTypes) {
-    Case c(GetParam(), dtype, Numbers::kNormal), all = c;
-    backend::bucket_attention_grad(c.args());
-    const Shape& s = c.shape;
-    Buffer alone(dtype, s.batch, s.key_heads, s.keys, s.value_width, s.layout), together = alone;
-    BucketAttentionGrad a = c.args();
-    a.value_grad = alone.array();
-    backend::bucket_attention(a.of_values());
-    a = all.args();
-    a.value_grad = together.array();
-    backend::bucket_attention_grad(a);
-    EXPECT_TRUE(equal(together, alone)) << name_of(dtype);
-    EXPECT_TRUE(equal(all.out.query_grad, c.out.query_grad)) << name_of(dtype);
-    EXPECT_TRUE(equal(all.out.key_grad, c.out.key_grad)) << name_of(dtype);
-    EXPECT_TRUE(together.gaps_are_untouched()) << name_of(dtype);
+  for (Gradient gradient : {Gradient::kSurrogate, Gradient::kTrue}) {
+    for (DType dtype : kFloatTypes) {
+      Case c(GetParam(), dtype, Numbers::kNormal);
+      c.gradient = gradient;
+      Case all = c;
+      backend::bucket_attention_grad(c.args());
+      const Shape& s = c.shape;
+      Buffer alone(dtype, s.batch, s.key_heads, s.keys, s.value_width, s.layout), together = alone;
+      BucketAttentionGrad a = c.args();
+      a.value_grad = alone.array();
+      backend::bucket_attention(a.of_values());
+      a = all.args();
+      a.value_grad = together.array();
+      backend::bucket_attention_grad(a);
+      const auto name = join(name_of(dtype), gradient == Gradient::kTrue ? ", true" : "");
+      EXPECT_TRUE(equal(together, alone)) << name;
+      EXPECT_TRUE(equal(all.out.query_grad, c.out.query_grad)) << name;
+      EXPECT_TRUE(equal(all.out.key_grad, c.out.key_grad)) << name;
+      EXPECT_TRUE(together.gaps_are_untouched()) << name;
+    }
   }
 }
 

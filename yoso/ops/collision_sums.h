@@ -1,5 +1,6 @@
-// Sums over the pairs of rows that collide, for short sequences and 16-bit numbers. With c_ij the
-// number of hashes under which row i of the fixed side and row j of the moving side have one code,
+// Sums over the pairs of rows that collide, of 16-bit numbers: for short sequences, and for true
+// gradients of any length. With c_ij the number of hashes under which row i of the fixed side and
+// row j of the moving side have one code,
 //
 //   Sum::kValues  out_i = factor sum_j c_ij values_j
 //   Sum::kRows    out_i = factor sum_j c_ij (values_i . values_j) row_j      row_j scaled to unit
@@ -9,9 +10,9 @@
 // for the true one of those, of Sum::kRows, the slope of pair_weights.h times pi/T takes the place
 // of c_ij where that is not 0.
 // Collisions are counted pair by pair; the rest is products of matrices on tensor cores, in the
-// order of the real rows. The work grows with the square of the length, 2 V or 2 (D + V) operations
-// and T + 3 of 32 bits a word of 32 hashes for every pair, whatever the codes; that of buckets, with
-// the number of hashes and with how crowded they are.
+// order of the real rows. The work grows with the square of the length, 2 V or 2 (D + V) operations,
+// 2 D more for true gradients, and T + 3 of 32 bits a word of 32 hashes for every pair, whatever the
+// codes; that of buckets, with the number of hashes and with how crowded they are.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

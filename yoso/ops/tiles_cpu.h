@@ -1,5 +1,6 @@
-// Kernels on packed tiles, shared by expected_attention and its gradients: products of small
-// matrices, and collision probabilities element by element. SIMD behind one call a tile.
+// Kernels on packed tiles, shared by expected_attention, its gradients and the true gradient of
+// bucket_attention: products of small matrices, and collision probabilities and slopes element by
+// element. SIMD behind one call a tile.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -337,8 +337,8 @@ TEST_F(YosoAttentionOnGpuTest, ConvolutionOfTokensIsExactInEveryType) {
         const Tensor filters = w.detach().requires_grad_(true);
         at::autocast::set_autocast_enabled(at::kCUDA, autocast);
         const Tensor out = convolve_tokens(values, filters);
-        at::autocast::set_autocast_enabled(at::kCUDA, false);
         out.backward(at::ones_like(out).tril());
+        at::autocast::set_autocast_enabled(at::kCUDA, false);
         return std::array{out.detach(), values.grad(), filters.grad()};
       };
       const auto expected = run(value, weight, false);

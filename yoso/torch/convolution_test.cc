@@ -2,7 +2,10 @@
 #include "yoso/torch/convolution.h"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "yoso/core/check.h"
 
@@ -48,11 +51,12 @@ TEST(Convolution, IsTheSumOfShiftedValues) {
   EXPECT_TRUE(at::equal(convolve_tokens(value, weight), expected));
 }
 
-// Whole numbers: exact in any order. Lengths around blocks of 64, filters longer than they are.
+// Whole numbers: exact in any order. Lengths around blocks, filters longer than they are and longer
+// than the sequence.
 TEST(Convolution, AgreesWithTheLibraryAndSoDoGradients) {
   at::manual_seed(2);
-  for (const int64_t tokens : {1, 2, 16, 63, 64, 65, 127, 128, 200}) {
-    for (const int64_t taps : {1, 3, 33, 64 + 65}) {
+  for (const int64_t tokens : {1, 2, 16, 63, 64, 65, 127, 128, 200, 1100}) {
+    for (const int64_t taps : {1, 3, 33, 129, 1001}) {
       for (const int64_t heads : {1, 3}) {
         const Tensor value = integers({2, tokens, heads, 5}), weight = integers({heads, taps});
         const Tensor out_grad = integers({2, tokens, heads, 5});
@@ -79,6 +83,44 @@ TEST(Convolution, SequencesAndOtherLayoutsDoNotMix) {
 TEST(Convolution, TakesTheFilterInTheTypeOfTheValues) {
   const Tensor value = integers({1, 70, 1, 2}).to(at::kBFloat16), weight = integers({1, 3});
   EXPECT_EQ(convolve_tokens(value, weight).scalar_type(), at::kBFloat16);
+}
+
+TEST(Convolution, GivesTheGradientsThatAreWanted) {
+  at::manual_seed(4);
+  const Tensor value = integers({2, 70, 2, 3}), weight = integers({2, 5});
+  const Tensor out_grad = integers({2, 70, 2, 3});
+  const Result both = run(convolve_tokens, value, weight, out_grad);
+  const Tensor x = value.detach().requires_grad_(true), w = weight.detach().requires_grad_(true);
+  convolve_tokens(x, weight).backward(out_grad);
+  convolve_tokens(value, w).backward(out_grad);
+  EXPECT_TRUE(at::equal(x.grad(), both.value_grad));
+  EXPECT_TRUE(at::equal(w.grad(), both.weight_grad));
+}
+
+// 257 is no number of bfloat16.
+TEST(Convolution, IsNotNarrowedByAutocast) {
+  const Tensor value = at::full({1, 3, 1, 1}, 257, at::kFloat), weight = at::ones({1, 1});
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const Result result = run(convolve_tokens, value, weight, value);
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_TRUE(at::equal(result.out, value));
+  EXPECT_TRUE(at::equal(result.value_grad, value));
+  EXPECT_EQ(result.weight_grad.item<float>(), 3 * 257 * 257);
+}
+
+// Token 100 lies in the second block of 64, and what lies further than the filter in no other.
+TEST(Convolution, WhatIsNotFiniteStaysInItsBlocks) {
+  Tensor value = at::ones({1, 200, 1, 1}, at::kDouble);
+  value[0][100] = std::nan("");
+  const Tensor out = convolve_tokens(value, at::ones({1, 9}, at::kDouble));
+  for (int64_t n = 0; n < 200; ++n) {
+    const double x = out[0][n].item<double>();
+    if (n >= 96 && n <= 104) {
+      EXPECT_TRUE(std::isnan(x)) << n;
+    } else if (n < 64 || n >= 128) {
+      EXPECT_TRUE(std::isfinite(x)) << n;
+    }
+  }
 }
 
 TEST(Convolution, RefusesDoubleBackward) {
