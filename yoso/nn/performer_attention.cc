@@ -48,16 +48,18 @@ Tensor PerformerAttention::forward(const Tensor& query, const Tensor& key, const
     return feature_attention(features(in.query), in.real_rows(features(in.key)), in.value)
         .transpose(1, 2);
   }
-  // A factor for each query and one for all keys of a sequence and head cancel. They keep exp at
-  // most 1, and what is largest at 1.
-  const Tensor queries = log_features(in.query * root, directions);
-  const Tensor query_top = queries.detach().amax(-1, /*keepdim=*/true);
+  // A factor for each query, of which |q|^2 / 2 is a part, and one for all keys of a sequence and
+  // head cancel. They keep exp at most 1, and what is largest at 1. Of padding exp is 0.
+  const Tensor queries = at::matmul(in.query * root, directions.t());
+  const Tensor query_top = wide(queries.detach().amax(-1, /*keepdim=*/true));
+  const Tensor keys = log_features(in.key * root, directions);
   const Tensor padding = in.real.logical_not().unsqueeze(1).unsqueeze(-1);
-  const Tensor keys = log_features(in.key * root, directions)
-                          .masked_fill(padding, std::numeric_limits<float>::lowest());
-  const Tensor key_top = keys.detach().amax({-2, -1}, /*keepdim=*/true);
-  return feature_attention((queries - query_top).exp(), in.real_rows((keys - key_top).exp()),
-                           in.value)
+  const Tensor key_top = keys.detach()
+                             .amax(-1, /*keepdim=*/true)
+                             .masked_fill(padding, std::numeric_limits<float>::lowest())
+                             .amax(-2, /*keepdim=*/true)
+                             .masked_fill(padding, std::numeric_limits<float>::infinity());
+  return feature_attention((queries - query_top).exp(), (keys - key_top).exp(), in.value)
       .transpose(1, 2);
 }
 
