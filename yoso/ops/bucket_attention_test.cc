@@ -188,7 +188,9 @@ TEST(BucketAttention, SumsNormalValuesInEveryType) {
   for (DType dtype : kFloatTypes) {
     for (const Shape& shape :
          {Shape{2, 2, 2, 127, 130, 9, 5, 1, 64, kRowsFirst, kRandom, kClusters},
-          Shape{1, 2, 2, 127, 1700, 9, 8, 1, 64, kRowsFirst, kRandom}}) {
+          Shape{1, 2, 2, 127, 1700, 9, 8, 1, 64, kRowsFirst, kRandom},
+          Shape{1, 2, 2, 127, 1700, 9, 8, 1, 64, kRowsFirst, kRandom, kClusters},
+          Shape{1, 2, 2, 127, 1700, 9, 8, 1, 64, kRowsFirst, kRandom, kIdentical}}) {
       Case c(shape, dtype, Numbers::kNormal);
       backend::bucket_attention(c.args());
       EXPECT_TRUE(c.is_right(Numbers::kNormal)) << name_of(dtype) << ", " << name_of(shape);
@@ -199,8 +201,10 @@ TEST(BucketAttention, SumsNormalValuesInEveryType) {
 // Of one column of one key, into its buckets and no further.
 TEST(BucketAttention, WhatIsNotFiniteStaysInItsColumn) {
   for (DType dtype : kFloatTypes) {
-    for (int64_t bits : {5, 8}) {
-      Case c({1, 2, 2, 127, 1700, 9, bits, 1, 64, kRowsFirst, kRandom}, dtype, Numbers::kNormal);
+    for (const auto& [bits, tokens] :
+         {std::pair{5, kIid}, std::pair{8, kIid}, std::pair{8, kClusters}}) {
+      Case c({1, 2, 2, 127, 1700, 9, bits, 1, 64, kRowsFirst, kRandom, tokens}, dtype,
+             Numbers::kNormal);
       c.values.set(0, 0, 3, 17, std::numeric_limits<double>::infinity());
       c.values.set(0, 1, 1650, 40, std::numeric_limits<double>::quiet_NaN());
       backend::bucket_attention(c.args());
@@ -215,7 +219,7 @@ TEST(BucketAttention, WhatIsNotFiniteStaysInItsColumn) {
         for (Buffer* buffer : {&expected, &magnitude, &c.out}) buffer->set(at..., 0);
       });
       EXPECT_GT(spoiled, 0);
-      EXPECT_EQ(different, 0) << name_of(dtype) << ", T = " << bits;
+      EXPECT_EQ(different, 0) << name_of(dtype) << ", T = " << bits << ", " << name_of(tokens);
       EXPECT_TRUE(c.is_right(Numbers::kNormal, expected, magnitude)) << name_of(dtype);
     }
   }

@@ -82,6 +82,8 @@ constexpr int kGroup = 4;                      // hashes of a block, at most
 constexpr int kPairs = kBuckets / kWarps / 2;  // pairs of buckets of a warp
 constexpr int kChunks = kColumns / 8;
 constexpr int kAtOnce = 2;  // pairs: what one waits for, another one fills
+constexpr int kUsual = 2;   // steps of a pair: a bucket of a tile has 6 rows when codes are even
+constexpr int kFew = 4;     // steps more that are worth taking one by one
 
 struct Sums {
   ConstArray values;
@@ -222,6 +224,46 @@ __device__ inline void add_step(const uint32_t (&ones)[4], const uint32_t (&b)[4
   sum[1] += products[1];
 }
 
+// What the usual steps leave of a pair: one bucket after the other, its rows in both places of a step.
+// The other pairs of the warp have to wait, so a step is on its way while one is added.
+__device__ inline float2 sum_long(const Stage& stage, uint32_t rows, uint32_t zeros,
+                                  const uint32_t (&ones)[4], int hash, int pair) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const uint16_t* list = stage.lists[hash];
+  float mine[2] = {};
+#pragma unroll 1
+  for (int bucket = 0; bucket < 2; ++bucket) {
+    const uint32_t range = stage.ranges[hash][2 * pair + bucket], end = range >> 16;
+    const uint32_t first = (range & 0xffff) + 4 * kUsual;
+    uint32_t slot = first + lane / 4;
+    const auto next_row = [&] {
+      const uint32_t row = slot < end ? rows + list[slot] * (kColumns * 2) : zeros;
+      slot += 8;
+      return row;
+    };
+    float sum[2] = {};
+    uint32_t now[4];
+    load_matrices(next_row(), now);
+    uint32_t row = next_row();
+#pragma unroll 1
+    for (uint32_t done = first; done < end; done += 8) {
+      uint32_t next[4];
+      load_matrices(row, next);
+      row = next_row();
+      float products[2][4] = {};
+      mma<BFloat16>(products[0], ones, now[0], now[1]);
+      mma<BFloat16>(products[1], ones, now[2], now[3]);
+      for (int i = 0; i < 2; ++i) sum[i] += products[0][i] + products[1][i];
+      for (int i = 0; i < 4; ++i) now[i] = next[i];
+    }
+    for (int i = 0; i < 2; ++i) {
+      const float both = sum[i] + __shfl_xor_sync(kFullWarp, sum[i], 2);  // with the other place
+      if (lane % 4 / 2 == bucket) mine[i] = both;
+    }
+  }
+  return {mine[0], mine[1]};
+}
+
 __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__ Sums s) {
   extern __shared__ __align__(128) unsigned char shared[];
   auto& memory = *reinterpret_cast<Memory*>(shared);
@@ -254,6 +296,8 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
     const Stage& stage = memory.stages[buffer];
     const uint32_t rows = shared_address(stage.rows) + chunk_bytes;
     const int hashes = at.hashes;
+    static_assert(kGroup * kPairs <= 32);
+    uint32_t long_pairs = 0;  // of this warp, a bit each: summed after the others
 #pragma unroll
     for (int hash = 0; hash < kGroup; ++hash) {
       if (hash >= hashes) break;
@@ -267,7 +311,6 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
         }
         // The usual number of steps of all of them side by side, then what is left of each. What a
         // tile adds is summed first: long chains of float additions drift.
-        constexpr int kUsual = 2;
         float parts[kAtOnce][2] = {};
         uint32_t b[kAtOnce][kUsual][4];
 #pragma unroll
@@ -282,6 +325,10 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
         }
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
+          if (walks[k].longest > 4 * (kUsual + kFew)) {
+            long_pairs |= 1u << (hash * kPairs + pair + k);
+            walks[k].longest = 0;
+          }
 #pragma unroll 1
           for (uint32_t done = 4 * kUsual; done < walks[k].longest; done += 4) {
             uint32_t step[4];
@@ -291,6 +338,17 @@ __global__ void __launch_bounds__(kThreads, 1) sum_tiles(const __grid_constant__
           sums[hash][pair + k][0] += parts[k][0];
           sums[hash][pair + k][1] += parts[k][1];
         }
+      }
+    }
+    for (; long_pairs; long_pairs &= long_pairs - 1) {
+      const int i = __ffs(static_cast<int>(long_pairs)) - 1;
+      const float2 rest =
+          sum_long(stage, rows, zeros, ones, i / kPairs, warp * kPairs + i % kPairs);
+#pragma unroll
+      for (int k = 0; k < kGroup * kPairs; ++k) {
+        if (k != i) continue;
+        sums[k / kPairs][k % kPairs][0] += rest.x;
+        sums[k / kPairs][k % kPairs][1] += rest.y;
       }
     }
     now = next;
