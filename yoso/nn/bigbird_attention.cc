@@ -13,48 +13,66 @@ namespace {
 
 using at::Tensor;
 
-// The blocks that each block attends to.
-struct Pattern {
-  Tensor blocks;  // [B, H, count, K] int64
-  Tensor
-      allowed;  // [B, H, count, K] bool: false where there is no such block, or it is twice there
+// What each block attends to: the first blocks, a window around it, and some drawn ones.
+class Pattern {
+ public:
+  // has_real [B, count]: blocks with a real token.
+  Pattern(const BigbirdOptions& options, const Tensor& has_real, int64_t heads)
+      : heads_(heads),
+        count_(has_real.size(1)),
+        block_(options.block),
+        first_(std::min(options.global_blocks, count_)),
+        window_(options.window_blocks) {
+    const auto numbers = at::TensorOptions(has_real.device()).dtype(at::kLong);
+    const Tensor row = at::arange(count_, numbers).unsqueeze(1);     // [count, 1]
+    const Tensor column = at::arange(count_, numbers).unsqueeze(0);  // [1, count]
+    const Tensor window = row + at::arange(-reach(), reach() + 1, numbers);
+    in_window_ = (window >= options.global_blocks).logical_and(window < count_);
+
+    std::vector<Tensor> draws;
+    for (int64_t head = 0; head < heads; ++head)
+      draws.push_back(Draws{options.seed, static_cast<uint32_t>(head), has_real.device()}.uniforms(
+          count_, count_));
+    const Tensor others =
+        (column >= options.global_blocks).logical_and((column - row).abs() > reach());
+    const Tensor order =  // [B, H, count, count], 0 where the block is no candidate
+        at::stack(draws) * others * has_real.unsqueeze(1).unsqueeze(1);
+    const auto [draw, drawn] = order.topk(std::min(options.random_blocks, count_));
+    drawn_ = drawn;
+    is_drawn_ = draw > 0;
+  }
+
+  // x [B, H or 1, count * block, D] -> the blocks of the pattern, [B, H, count, K * block, D].
+  Tensor blocks_of(const Tensor& x) const {
+    const int64_t batch = x.size(0), width = x.size(3);
+    const Tensor blocks = x.expand({batch, heads_, -1, -1}).unflatten(2, {count_, block_});
+    const Tensor first =
+        blocks.narrow(2, 0, first_).flatten(2, 3).unsqueeze(2).expand({-1, -1, count_, -1, -1});
+    const Tensor window = at::constant_pad_nd(blocks, {0, 0, 0, 0, reach(), reach()})
+                              .unfold(2, window_, 1)  // [B, H, count, block, D, window]
+                              .permute({0, 1, 2, 5, 3, 4})
+                              .flatten(3, 4);
+    const Tensor index = drawn_.flatten(2).unsqueeze(-1).expand({-1, -1, -1, block_ * width});
+    const Tensor drawn =
+        blocks.flatten(3).gather(2, index).view({batch, heads_, count_, -1, width});
+    return at::cat({first, window, drawn}, 3);
+  }
+  // Whether there is such a block, and not twice; [B, H, count, K * block].
+  Tensor is_there() const {
+    const auto all = [&](const Tensor& x) {
+      return x.expand({drawn_.size(0), heads_, count_, x.size(-1)});
+    };
+    const Tensor first = at::ones({1, first_}, in_window_.options());
+    return at::cat({all(first), all(in_window_), is_drawn_}, -1).repeat_interleave(block_, -1);
+  }
+
+ private:
+  int64_t reach() const { return window_ / 2; }
+
+  int64_t heads_, count_, block_, first_, window_;
+  Tensor in_window_;         // [count, window] bool
+  Tensor drawn_, is_drawn_;  // [B, H, count, random]
 };
-
-// has_real [B, count]: blocks with a real token.
-Pattern pattern_of(const BigbirdOptions& options, const Tensor& has_real, int64_t heads) {
-  const int64_t batch = has_real.size(0), count = has_real.size(1);
-  const int64_t reach = options.window_blocks / 2;
-  const auto numbers = at::TensorOptions(has_real.device()).dtype(at::kLong);
-  const Tensor row = at::arange(count, numbers).unsqueeze(1);     // [count, 1]
-  const Tensor column = at::arange(count, numbers).unsqueeze(0);  // [1, count]
-  const Tensor first = column.narrow(1, 0, std::min(options.global_blocks, count));
-  const Tensor window = row + at::arange(-reach, reach + 1, numbers);  // [count, 2 reach + 1]
-
-  std::vector<Tensor> draws;
-  for (int64_t head = 0; head < heads; ++head)
-    draws.push_back(
-        Draws{options.seed, static_cast<uint32_t>(head), has_real.device()}.uniforms(count, count));
-  const Tensor others = (column >= options.global_blocks).logical_and((column - row).abs() > reach);
-  const Tensor order =  // [B, H, count, count], 0 where the block is no candidate
-      at::stack(draws) * others * has_real.unsqueeze(1).unsqueeze(1);
-  const auto [draw, drawn] = order.topk(std::min(options.random_blocks, count));
-
-  const auto all = [&](const Tensor& x) { return x.expand({batch, heads, count, x.size(-1)}); };
-  const Tensor in_window =
-      (window >= options.global_blocks).logical_and(window >= 0).logical_and(window < count);
-  return {at::cat({all(first), all(window.clamp(0, count - 1)), drawn}, -1),
-          at::cat({all(at::ones_like(first, at::kBool)), all(in_window), draw > 0}, -1)};
-}
-
-// x [B, H, count * block, D] -> the blocks of the pattern, [B * H, count, K * block, D].
-Tensor blocks_of(const Tensor& x, const Pattern& pattern, int64_t block) {
-  const int64_t batch = x.size(0), heads = x.size(1), width = x.size(3);
-  const int64_t count = pattern.blocks.size(2);
-  const Tensor index = pattern.blocks.flatten(2).unsqueeze(-1).expand({-1, -1, -1, block * width});
-  return x.reshape({batch, heads, count, block * width})
-      .gather(2, index)
-      .view({batch * heads, count, -1, width});
-}
 
 }  // namespace
 
@@ -86,18 +104,16 @@ Tensor BigbirdAttention::forward(const Tensor& query, const Tensor& key, const T
   const int64_t count = (tokens + block - 1) / block, padding = count * block - tokens;
   const auto padded = [&](const Tensor& x) { return at::constant_pad_nd(x, {0, 0, 0, padding}); };
   const Tensor real = at::constant_pad_nd(in.real, {0, padding}, false);
-  const Pattern pattern = pattern_of(options_, real.view({batch, count, block}).any(-1), heads);
-  const Tensor real_keys =
-      blocks_of(real.view({batch, 1, -1, 1}).expand({-1, heads, -1, -1}), pattern, block)
-          .transpose(-2, -1)
-          .logical_and(
-              pattern.allowed.repeat_interleave(block, -1).view({batch * heads, count, 1, -1}));
+  const Pattern pattern(options_, real.view({batch, count, block}).any(-1), heads);
+  const Tensor real_keys = pattern.blocks_of(real.view({batch, 1, -1, 1}))
+                               .transpose(-2, -1)
+                               .logical_and(pattern.is_there().unsqueeze(-2));
   // A block that may see nothing is all padding: let it see anything, so that its rows are finite.
   const Tensor allowed = real_keys.logical_or(real_keys.any(-1, /*keepdim=*/true).logical_not());
   const Tensor out = at::scaled_dot_product_attention(
       padded(in.query).reshape({batch * heads, count, block, width}),
-      blocks_of(padded(in.key), pattern, block), blocks_of(padded(in.value), pattern, block),
-      allowed);
+      pattern.blocks_of(padded(in.key)).flatten(0, 1),
+      pattern.blocks_of(padded(in.value)).flatten(0, 1), allowed.flatten(0, 1));
   const Tensor rows = out.reshape({batch, heads, count * block, width});
   return at::cat({full, rows.narrow(2, first, tokens - first)}, 2).transpose(1, 2);
 }

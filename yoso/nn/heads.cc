@@ -3,12 +3,15 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "yoso/core/check.h"
 
 namespace yoso::nn {
 
 using at::Tensor;
+
+constexpr int64_t kColumns = 8;
 
 Heads::Heads(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
   const auto rows = [&](const Tensor& x) {
@@ -25,11 +28,9 @@ Heads::Heads(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ma
 
 double Heads::scale() const { return 1 / std::sqrt(static_cast<double>(query.size(-1))); }
 
-Tensor Heads::real_rows(const Tensor& x) const {
-  return x.masked_fill(real.logical_not().unsqueeze(1).unsqueeze(-1), 0);
-}
-
 Tensor Heads::real_keys() const { return real.unsqueeze(1).unsqueeze(1); }
+
+Tensor Heads::real_rows() const { return real.unsqueeze(1).unsqueeze(-1); }
 
 Tensor Heads::visible_keys() const {
   return real.logical_or(count.unsqueeze(1) == 0).unsqueeze(1).unsqueeze(1);
@@ -48,12 +49,32 @@ Tensor masked_softmax(const Tensor& scores, const Tensor& allowed) {
       .masked_fill(forbidden, 0);
 }
 
-Tensor feature_attention(const Tensor& query_features, const Tensor& key_features,
-                         const Tensor& value) {
-  const Tensor sums = at::matmul(key_features.transpose(-2, -1), value);  // [B, H, F, D]
-  const Tensor total = key_features.sum(-2).unsqueeze(-1);                // [B, H, F, 1]
-  const Tensor weight = wide(at::matmul(query_features, total));
-  return at::matmul(query_features, sums) / weight.masked_fill(weight <= 0, 1);
+Tensor with_column(const Tensor& x, const Tensor& column) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = 1;
+  const Tensor last = column.to(x.scalar_type()).expand(sizes);
+  return at::cat({x, at::constant_pad_nd(last, {0, kColumns - 1})}, -1);
+}
+
+Tensor means_of(const Tensor& sums) {
+  const int64_t width = sums.size(-1) - kColumns;
+  const Tensor weight = sums.narrow(-1, width, 1);
+  return sums.narrow(-1, 0, width) / weight.masked_fill(weight <= 0, 1);
+}
+
+Tensor hide_keys(const Tensor& key, const Tensor& seen) {
+  // Finite: a row that sees nothing is an even mean.
+  const double hidden = key.scalar_type() == at::kHalf ? -6e4 : -1e30;
+  return with_column(key,
+                     at::zeros_like(seen, key.options()).masked_fill(seen.logical_not(), hidden));
+}
+
+Tensor feature_attention(const Heads& in, const Tensor& query_features,
+                         const Tensor& key_features) {
+  // Features of padding meet rows of zeros.
+  const Tensor rows = with_column(in.value, in.real_rows()).to(key_features.scalar_type());
+  const Tensor sums = at::matmul(key_features.transpose(-2, -1), rows);  // [B, H, F, D + 8]
+  return means_of(at::matmul(query_features, sums));
 }
 
 Tensor initial_convolution(const char* name, int64_t heads, int64_t width) {

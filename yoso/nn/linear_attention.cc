@@ -9,8 +9,7 @@ at::Tensor LinearAttention::forward(const at::Tensor& query, const at::Tensor& k
                                     const at::Tensor& value, const at::Tensor& mask) {
   const Heads in(query, key, value, mask);
   const auto features = [](const at::Tensor& x) { return at::elu(wide(x)) + 1; };
-  return feature_attention(features(in.query), in.real_rows(features(in.key)), in.value)
-      .transpose(1, 2);
+  return feature_attention(in, features(in.query), features(in.key)).transpose(1, 2);
 }
 
 }  // namespace yoso::nn

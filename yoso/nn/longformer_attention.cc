@@ -23,13 +23,14 @@ struct Blocks {
 
   // x [B, H, N, D] -> [B, H, count, size, D]
   Tensor own(const Tensor& x) const {
-    return at::constant_pad_nd(x, {0, 0, 0, padding})
-        .view({x.size(0), x.size(1), count, size, x.size(3)});
+    return at::constant_pad_nd(x, {0, 0, 0, padding}).unflatten(2, {count, size});
   }
-  // x [B, H, N, D] -> [B, H, count, D, 3 size]
-  Tensor around(const Tensor& x) const {
-    return at::constant_pad_nd(x, {0, 0, size, size + padding}).unfold(2, 3 * size, size);
+  // x [B, H, N, D] with a block more on each side, and what is left of the last one.
+  Tensor padded(const Tensor& x) const {
+    return at::constant_pad_nd(x, {0, 0, size, size + padding});
   }
+  // Of padded(x): [B, H, count, 3 size, D]
+  Tensor around(const Tensor& x) const { return x.unfold(2, 3 * size, size).transpose(-2, -1); }
 };
 
 // out [B, H, N, D] with rows of `first` tokens replaced by full attention.
@@ -61,31 +62,28 @@ Tensor LongformerAttention::forward(const Tensor& query, const Tensor& key, cons
   const Blocks blocks(tokens, half);
   const int64_t size = blocks.size;
 
-  // Keys of the window that are real and not global; those of the padding are neither.
-  const Tensor position = at::arange(tokens, in.count.options());
-  const Tensor local = in.real.logical_and(position >= first).unsqueeze(1).unsqueeze(-1);
-  const Tensor own = at::arange(size, position.options()).unsqueeze(1);
-  const Tensor around = at::arange(3 * size, position.options()) - size;
-  const Tensor near = (around - own).abs() <= half;  // [size, 3 size]
-  const Tensor allowed = at::cat(
-      {blocks.around(local).logical_and(near), in.real.narrow(1, 0, first)
-                                                   .unsqueeze(1)
-                                                   .unsqueeze(1)
-                                                   .unsqueeze(1)
-                                                   .expand({-1, 1, blocks.count, size, -1})},
-      -1);  // [B, 1, count, size, 3 size + first]
-  // A row that may see nothing is padding: let it see anything, so that it is finite.
-  const Tensor visible = allowed.logical_or(allowed.any(-1, /*keepdim=*/true).logical_not());
+  const auto columns = at::TensorOptions(value.device()).dtype(at::kLong);
+  const Tensor own = at::arange(size, columns).unsqueeze(1);
+  const Tensor around = at::arange(3 * size, columns) - size;
+  const Tensor near = at::constant_pad_nd((around - own).abs() <= half, {0, first}, 1);
 
-  // [B, H, count, *] -> [B * count, H, *]: one mask for all heads of a block.
-  const auto by_block = [](const Tensor& x) { return x.transpose(1, 2).flatten(0, 1); };
-  const auto seen = [&](const Tensor& x) {
+  // Of the window what is real and not global, and the global tokens; [B * count, H, *].
+  const Tensor is_global = at::arange(tokens, columns).unsqueeze(-1) < first;
+  const Tensor local = in.real_rows().logical_and(is_global.logical_not());
+  const auto seen = [&](const Tensor& window, const Tensor& all) {
     const Tensor everywhere =
-        x.narrow(2, 0, first).unsqueeze(2).expand({-1, -1, blocks.count, -1, -1});
-    return by_block(at::cat({blocks.around(x).transpose(-2, -1), everywhere}, 3));
+        all.narrow(2, 0, first).unsqueeze(2).expand({-1, -1, blocks.count, -1, -1});
+    return at::cat({blocks.around(window).transpose(1, 2), everywhere.transpose(1, 2)}, 3)
+        .flatten(0, 1);
   };
-  const Tensor out = at::scaled_dot_product_attention(by_block(blocks.own(in.query)), seen(in.key),
-                                                      seen(in.value), by_block(visible));
+  const Tensor keys = seen(hide_keys(blocks.padded(in.key), blocks.padded(local)),
+                           hide_keys(in.key, in.real_rows()));
+  const Tensor values = seen(blocks.padded(in.value), in.value);
+  const Tensor queries = blocks.own(with_column(in.query, at::ones_like(in.real_rows())))
+                             .transpose(1, 2)
+                             .flatten(0, 1);
+  const Tensor out = at::scaled_dot_product_attention(queries, keys, values, near, /*dropout_p=*/0,
+                                                      /*is_causal=*/false, in.scale());
   const Tensor rows =
       out.unflatten(0, {-1, blocks.count}).transpose(1, 2).flatten(2, 3).narrow(2, 0, tokens);
   return with_global_rows(rows, in, first).transpose(1, 2);

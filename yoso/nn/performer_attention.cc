@@ -21,10 +21,6 @@ Tensor orthogonal_normals(int64_t rows, int64_t width) {
   return (rotations * lengths).flatten(0, 1).narrow(0, 0, rows).contiguous();
 }
 
-Tensor log_features(const Tensor& x, const Tensor& directions) {
-  return wide(at::matmul(x, directions.t())) - wide(x).square().sum(-1, /*keepdim=*/true) / 2;
-}
-
 PerformerAttention::PerformerAttention(const AttentionConfig& config)
     : features_(config.performer.features) {
   const int64_t count = config.performer.num_features;
@@ -45,22 +41,24 @@ Tensor PerformerAttention::forward(const Tensor& query, const Tensor& key, const
     const auto features = [&](const Tensor& x) {
       return wide(at::matmul(x * root, directions.t())).relu() + 1e-3;
     };
-    return feature_attention(features(in.query), in.real_rows(features(in.key)), in.value)
-        .transpose(1, 2);
+    return feature_attention(in, features(in.query), features(in.key)).transpose(1, 2);
   }
   // A factor for each query, of which |q|^2 / 2 is a part, and one for all keys of a sequence and
-  // head cancel. They keep exp at most 1, and what is largest at 1. Of padding exp is 0.
-  const Tensor queries = at::matmul(in.query * root, directions.t());
-  const Tensor query_top = wide(queries.detach().amax(-1, /*keepdim=*/true));
-  const Tensor keys = log_features(in.key * root, directions);
-  const Tensor padding = in.real.logical_not().unsqueeze(1).unsqueeze(-1);
-  const Tensor key_top = keys.detach()
-                             .amax(-1, /*keepdim=*/true)
-                             .masked_fill(padding, std::numeric_limits<float>::lowest())
-                             .amax(-2, /*keepdim=*/true)
-                             .masked_fill(padding, std::numeric_limits<float>::infinity());
-  return feature_attention((queries - query_top).exp(), (keys - key_top).exp(), in.value)
-      .transpose(1, 2);
+  // head cancel. They keep exp at most 1, and what is largest at 1. In place: features are many
+  // times what a head holds.
+  Tensor queries = at::matmul(in.query * root, directions.t());
+  queries.sub_(queries.detach().amax(-1, /*keepdim=*/true)).exp_();
+
+  const Tensor scaled = in.key * root;
+  Tensor keys = at::matmul(scaled, directions.t());
+  const Tensor half_square = wide(scaled).square().sum(-1, /*keepdim=*/true) / 2;
+  const Tensor padding = in.real_rows().logical_not();
+  const Tensor top = (keys.detach().amax(-1, /*keepdim=*/true) - half_square.detach())
+                         .masked_fill(padding, std::numeric_limits<float>::lowest())
+                         .amax(-2, /*keepdim=*/true)
+                         .masked_fill(padding, std::numeric_limits<float>::infinity());
+  keys.sub_(half_square + top).exp_();
+  return feature_attention(in, queries, keys).transpose(1, 2);
 }
 
 }  // namespace yoso::nn

@@ -17,9 +17,6 @@ namespace yoso::nn {
 // `width` rows.
 at::Tensor orthogonal_normals(int64_t rows, int64_t width);
 
-// w_r.x - |x|^2 / 2: x [..., D], directions [m, D]. Returns [..., m].
-at::Tensor log_features(const at::Tensor& x, const at::Tensor& directions);
-
 class PerformerAttention : public Attention {
  public:
   explicit PerformerAttention(const AttentionConfig& config);

@@ -26,18 +26,17 @@ RaceAttention::RaceAttention(const AttentionConfig& config) : tables_(config.rac
 }
 
 Tensor RaceAttention::features(const Tensor& x) const {
-  const Tensor sides = wide(at::matmul(x, planes_.to(x.scalar_type()).t())).tanh();
+  const Tensor sides = wide(at::matmul(x, planes_.to(x.scalar_type()).t())).tanh() * sharpness_;
   const Tensor table = sides.unflatten(-1, {tables_, -1});  // [B, H, N, L, P]
   const Tensor corners = corners_.to(table.scalar_type());
-  return (wide(at::matmul(table, corners)) * sharpness_).softmax(-1).flatten(-2);
+  return at::matmul(table, corners).softmax(-1).flatten(-2);
 }
 
 Tensor RaceAttention::forward(const Tensor& query, const Tensor& key, const Tensor& value,
                               const Tensor& mask) {
   if (value.numel() == 0) return value;
   const Heads in(query, key, value, mask);
-  return feature_attention(features(in.query), in.real_rows(features(in.key)), in.value)
-      .transpose(1, 2);
+  return feature_attention(in, features(in.query), features(in.key)).transpose(1, 2);
 }
 
 }  // namespace yoso::nn

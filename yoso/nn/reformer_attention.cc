@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "yoso/nn/reformer_attention.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <limits>
 #include <vector>
 
@@ -13,7 +15,27 @@ namespace {
 
 using at::Tensor;
 
-constexpr double kSelf = -1e5;  // the paper's: a token itself, after everything else
+// x [B, H, R, N, D] with the rows of dimension 3 in another order: row `from` of x in each place,
+// both [B, H, R, N] and `to` the inverse of `from`. So the gradient is read where torch's own, which
+// does not know that no row comes twice, adds it up.
+class Permute : public torch::autograd::Function<Permute> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, const Tensor& from,
+                        const Tensor& to) {
+    ctx->save_for_backward({from, to});
+    return rows(x, from);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    return {Permute::apply(grads[0], saved[1], saved[0]), Tensor(), Tensor()};
+  }
+
+ private:
+  static Tensor rows(const Tensor& x, const Tensor& index) {
+    return x.gather(3, index.unsqueeze(-1).expand_as(x));
+  }
+};
 
 // Tokens in the order of their buckets, for each hash, cut into chunks; [B, H, R] before the rest.
 class Chunks {
@@ -29,8 +51,8 @@ class Chunks {
 
   // x [B, H, R, N, *] by token -> [B, H, R, count, size, *] by place; `filler` behind the last.
   Tensor own(const Tensor& x, double filler = 0) const {
-    const Tensor index = order_.unsqueeze(-1).expand_as(x);
-    return at::constant_pad_nd(x.gather(3, index), {0, 0, 0, count_ * size_ - tokens_}, filler)
+    return at::constant_pad_nd(Permute::apply(x, order_, place_),
+                               {0, 0, 0, count_ * size_ - tokens_}, filler)
         .unflatten(3, {count_, size_});
   }
   // [B, H, R, count, size, *] -> [B, H, R, count, 2 size, *]: the chunk before, then the chunk.
@@ -40,9 +62,7 @@ class Chunks {
   }
   // [B, H, R, count, size, *] by place -> [B, H, R, N, *] by token.
   Tensor by_token(const Tensor& x) const {
-    const Tensor rows = x.flatten(3, 4);
-    const Tensor index = place_.unsqueeze(-1).expand({-1, -1, -1, -1, rows.size(-1)});
-    return rows.gather(3, index);
+    return Permute::apply(x.flatten(3, 4).narrow(3, 0, tokens_), place_, order_);
   }
 
  private:
@@ -51,12 +71,13 @@ class Chunks {
   Tensor place_;
 };
 
-// Under how many hashes each pair of a chunk with itself and the one before meets,
-// [B, H, R, count, size, 2 size]: 0 where it does not under the hash that made the chunk.
-Tensor meetings(const Chunks& chunks, const Tensor& buckets, const Tensor& real, int64_t chunk) {
+// Whether a token of a chunk looks at one of the same chunk or the one before,
+// [B, H, R, count, size, 2 size]: another one, which it meets under this hash and none before it.
+Tensor first_meetings(const Chunks& chunks, const Tensor& buckets, const Tensor& real,
+                      int64_t chunk) {
   const int64_t hashes = buckets.size(2);
   const auto of_all_hashes = [&](const Tensor& x) {  // [B, H, R, N] -> [B, H, R, N, R]
-    return x.permute({0, 1, 3, 2}).unsqueeze(2).expand({-1, -1, hashes, -1, -1});
+    return x.to(at::kInt).permute({0, 1, 3, 2}).unsqueeze(2).expand({-1, -1, hashes, -1, -1});
   };
   // Masked tokens and the filler share no bucket with a query.
   const Tensor known = buckets.masked_fill(real.logical_not().unsqueeze(1).unsqueeze(1), -2);
@@ -64,20 +85,23 @@ Tensor meetings(const Chunks& chunks, const Tensor& buckets, const Tensor& real,
   const Tensor other = chunks.with_previous(chunks.own(of_all_hashes(known), -2), -2);
   const Tensor number = chunks.own(of_all_hashes(chunks.place().div(chunk, "floor")));
   const Tensor other_number = chunks.with_previous(number);
-  const Tensor hash = at::arange(hashes, buckets.options()).view({hashes, 1, 1, 1});
-  // A byte a pair, as what comparisons give: there are many.
-  const at::TensorOptions number_type = real.options().dtype(hashes < 256 ? at::kByte : at::kInt);
-  Tensor total = at::zeros({}, number_type), mine = at::zeros({}, real.options());
-  for (int64_t r = 0; r < hashes; ++r) {
-    const auto equal = [&](const Tensor& of_query, const Tensor& of_key) {
-      return of_query.select(-1, r).unsqueeze(-1) == of_key.select(-1, r).unsqueeze(-2);
+  std::vector<Tensor> meetings;
+  for (int64_t mine = 0; mine < hashes; ++mine) {
+    // Of tokens in the chunks of hash `mine`.
+    const auto equal = [&](const Tensor& of_query, const Tensor& of_key, int64_t hash) {
+      return of_query.select(2, mine).select(-1, hash).unsqueeze(-1) ==
+             of_key.select(2, mine).select(-1, hash).unsqueeze(-2);
     };
-    const Tensor near = equal(number, other_number).logical_or_(equal(number - 1, other_number));
-    const Tensor meet = equal(bucket, other).logical_and_(near);
-    total = total + meet;
-    mine = mine.logical_or(meet.logical_and(hash == r));
+    Tensor meet = equal(bucket, other, mine);
+    for (int64_t hash = 0; hash < mine; ++hash) {
+      const Tensor near =
+          equal(number, other_number, hash).logical_or_(equal(number - 1, other_number, hash));
+      meet.logical_and_(near.logical_and_(equal(bucket, other, hash)).logical_not_());
+    }
+    meet.narrow(-1, chunk, chunk).diagonal(0, -2, -1).fill_(false);
+    meetings.push_back(meet);
   }
-  return total * mine;
+  return at::stack(meetings, 2);
 }
 
 }  // namespace
@@ -135,24 +159,25 @@ Tensor ReformerAttention::forward(const Tensor& query, const Tensor& key, const 
   };
   const Tensor unit = at::div(wide(in.query), wide(in.query).norm(2, -1, true).clamp_min(1e-12))
                           .to(in.query.scalar_type());
-  const Tensor queries = chunks.own(of_all_hashes(in.query));
+  const Tensor queries = chunks.own(of_all_hashes(in.query * in.scale()));
   const Tensor keys = chunks.with_previous(chunks.own(of_all_hashes(unit)));
-  const Tensor values = chunks.with_previous(chunks.own(of_all_hashes(in.value)));
+  const Tensor values = chunks.with_previous(
+      chunks.own(of_all_hashes(with_column(in.value, at::ones_like(in.real_rows())))));
 
-  const Tensor count = meetings(chunks, buckets, in.real, options_.chunk);
-  const Tensor allowed = count > 0;
-  const Tensor token =
-      chunks.own(at::arange(value.size(1), buckets.options()).expand_as(buckets).unsqueeze(-1), -1);
-  const Tensor self = token == chunks.with_previous(token, -1).transpose(-2, -1);
-  const Tensor logits = wide(at::matmul(queries, keys.transpose(-2, -1))) * in.scale();
-  const Tensor scores =
-      logits.masked_fill(self, kSelf) - count.clamp_min(1).to(logits.scalar_type()).log();
-  const Tensor hidden =
-      scores.masked_fill(allowed.logical_not(), std::numeric_limits<float>::lowest());
-  const Tensor out = chunks.by_token(at::matmul(masked_softmax(scores, allowed), wide(values)));
-  // Each hash has its share of all that a token sees.
-  const Tensor share = chunks.by_token(hidden.logsumexp(-1, /*keepdim=*/true)).softmax(2);
-  return (out * share).sum(2).transpose(1, 2);
+  // Weights over the largest of a token's under all hashes, which cancels. In place: there are many.
+  constexpr double kHidden = -std::numeric_limits<double>::infinity();
+  const Tensor hidden = first_meetings(chunks, buckets, in.real, options_.chunk).logical_not_();
+  Tensor weights = at::matmul(queries, keys.transpose(-2, -1));
+  weights.masked_fill_(hidden, kHidden);
+  const Tensor top = chunks.by_token(weights.detach().amax(-1, /*keepdim=*/true))
+                         .amax(2, /*keepdim=*/true);  // [B, H, 1, N, 1]
+  weights
+      .sub_(
+          chunks.own(top.masked_fill(top == kHidden, 0).expand({-1, -1, options_.hashes, -1, -1})))
+      .exp_();
+  const Tensor sums = chunks.by_token(at::matmul(weights, values)).sum(2);
+  const Tensor sees_others = sums.narrow(-1, value.size(-1), 1) > 0;
+  return at::where(sees_others, means_of(sums), in.value).transpose(1, 2);
 }
 
 }  // namespace yoso::nn

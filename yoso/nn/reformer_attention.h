@@ -6,7 +6,7 @@
 //   chunk of hash r:  place / `chunk` in the tokens sorted by bucket, then by position
 //
 // A token sees itself only where it sees nothing else. A pair that meets under several hashes
-// counts once. Buckets are two for every chunk of real tokens unless set. O(R N chunk D + R N^2 D /
+// counts once, under the first of them. Buckets are two for every chunk of real tokens unless set. O(R N chunk D + R N^2 D /
 // chunk) a head with so many buckets, which is what hashing costs; O(R N chunk D) with a fixed
 // number.
 //

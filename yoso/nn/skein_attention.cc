@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "yoso/core/check.h"
 #include "yoso/nn/draws.h"
@@ -43,11 +44,14 @@ Tensor draw_pilots(const Heads& in, const Sample& sample, int64_t seed) {
 }
 
 // Positions [B, H, d] without replacement, by weights ~ the norms of the pilots' columns times
-// those of the values: the largest of log weight + Gumbel noise.
-Tensor draw_columns(const Heads& in, const Sample& sample, const Tensor& pilots, int64_t seed) {
+// those of the values: the largest of log weight + Gumbel noise. queries [B, H, d, D]: the pilots'.
+Tensor draw_columns(const Heads& in, const Tensor& queries, int64_t count, int64_t seed) {
   const at::NoGradGuard no_grad;
-  const Tensor norms =
-      pilots.masked_fill(sample.used.logical_not().unsqueeze(-1), 0).square().sum(2).sqrt();
+  Tensor pilots = at::matmul(queries * in.scale(), in.key.transpose(-2, -1));  // [B, H, d, N]
+  pilots.masked_fill_(in.visible_keys().logical_not(), -std::numeric_limits<double>::infinity());
+  pilots.sub_(pilots.amax(-1, /*keepdim=*/true)).exp_();
+  pilots.div_(pilots.sum(-1, /*keepdim=*/true));
+  const Tensor norms = wide(at::linalg_vector_norm(pilots, 2, -2));
   const Tensor weights = norms * wide(in.value).norm(2, -1);
   const Tensor noise = Draws{seed, kColumns, in.query.device()}
                            .uniforms(in.query.size(1), in.query.size(2))
@@ -59,7 +63,22 @@ Tensor draw_columns(const Heads& in, const Sample& sample, const Tensor& pilots,
   const Tensor order = (weights.clamp_min(std::numeric_limits<float>::min()).log() + noise)
                            .masked_fill(in.real.logical_not().unsqueeze(1),
                                         -std::numeric_limits<double>::infinity());
-  return std::get<1>(order.topk(sample.used.size(-1)));
+  return std::get<1>(order.topk(count));
+}
+
+// Logarithms [..., n] of `type` whose exponentials sum to `count` [...], float: one, or of a type
+// of 16 bits, which has two or three digits, three of which each adds what the ones before miss.
+Tensor logarithms(const Tensor& count, at::ScalarType type) {
+  const bool is_narrow = type == at::kHalf || type == at::kBFloat16;
+  std::vector<Tensor> parts;
+  Tensor rest = count;
+  for (int i = 0; i < (is_narrow ? 3 : 1); ++i) {
+    const Tensor exact = rest.log();
+    // Those before the last are below what they stand for, rounded or not.
+    parts.push_back(is_narrow && i < 2 ? (exact - exact.abs() / 64).to(type) : exact.to(type));
+    rest = (rest - parts.back().to(rest.scalar_type()).exp()).clamp_min(0);
+  }
+  return at::stack(parts, -1);
 }
 
 // out with the rows that pilots computed, `exact` [B, H, d, D] at `places` [B, H, d].
@@ -87,26 +106,31 @@ Tensor SkeinAttention::forward(const Tensor& query, const Tensor& key, const Ten
   const int64_t seed = seed_or_draw(options_.seed);
 
   const Tensor places = draw_pilots(in, sample, seed);
-  const Tensor pilots =
-      masked_softmax(at::matmul(rows_of(in.query, places), in.key.transpose(-2, -1)) * in.scale(),
-                     in.real_keys());  // [B, H, d, N]
-  const Tensor columns = draw_columns(in, sample, pilots, seed);
+  const Tensor queries = rows_of(in.query, places);
+  const Tensor exact =
+      at::scaled_dot_product_attention(queries, in.key, in.value, in.visible_keys());
 
-  const Tensor keys = rows_of(in.key, columns);
-  const Tensor unused = sample.used.logical_not().unsqueeze(-2);  // [B, 1, 1, d]
-  const Tensor values = wide(rows_of(in.value, columns)).masked_fill(unused.transpose(-2, -1), 0);
-  const Tensor logits = wide(at::matmul(in.query, keys.transpose(-2, -1))) * in.scale();
-  const Tensor sampled = logits.masked_fill(unused, std::numeric_limits<float>::lowest());
-  const Tensor top = sampled.detach().amax(-1, /*keepdim=*/true);  // cancels; keeps exp below 1
-  const Tensor weights = (sampled - top).exp();                    // [B, H, N, d]
+  // Rows that are not used are padding: 0.
+  const Tensor columns = draw_columns(in, queries, sample.used.size(-1), seed);
+  const Tensor keys = rows_of(in.key, columns), values = rows_of(in.value, columns);
   const Tensor size = sample.size.unsqueeze(-1), others = sample.tokens.unsqueeze(-1) - size;
-  const Tensor mean = logits.masked_fill(unused, 0).sum(-1, /*keepdim=*/true) / size;
-  const Tensor rest = (mean - top).exp();  // [B, H, N, 1]
+  const at::ScalarType type = in.query.scalar_type();
+  const at::ScalarType wide_type = type == at::kDouble ? at::kDouble : at::kFloat;
+  const auto sum = [&](const Tensor& x) { return x.sum(2, /*keepdim=*/true, wide_type); };
+  const Tensor mean_key = sum(keys) / size;
+  const Tensor other_value = (sum(in.value) - sum(values)) / others.clamp_min(1);
 
-  const Tensor other_values = wide(in.value).sum(2, /*keepdim=*/true) - values.sum(2, true);
-  const Tensor out = (at::matmul(weights, values) + rest * other_values) /
-                     (weights.sum(-1, /*keepdim=*/true) + rest * others);
-  const Tensor exact = at::matmul(pilots, wide(in.value)).to(out.scalar_type());
+  const Tensor unsampled = logarithms(others.squeeze(-1).to(wide_type), type);  // [B, 1, 1, 1 or 3]
+  const Tensor sampled = at::zeros_like(sample.used, sample.used.options().dtype(type))
+                             .masked_fill(sample.used.logical_not(),
+                                          -std::numeric_limits<float>::infinity())
+                             .unsqueeze(1);  // [B, 1, 1, d]
+  const auto with_mean = [&](const Tensor& x, const Tensor& mean) {
+    return at::cat({x, mean.to(type).expand({-1, -1, unsampled.size(-1), -1})}, 2);
+  };
+  const Tensor out = at::scaled_dot_product_attention(in.query, with_mean(keys, mean_key),
+                                                      with_mean(values, other_value),
+                                                      at::cat({sampled, unsampled}, -1));
   return with_pilots(out, exact, places).to(value.scalar_type()).transpose(1, 2);
 }
 

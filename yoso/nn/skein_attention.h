@@ -6,8 +6,10 @@
 //   A = exp(Q (K_J')' / sqrt(D)),  g_i = exp(mean_k of row i's logits)
 //   out_i = (sum_k A_ik v_k + g_i sum of the other v) / (sum_k A_ik + (n - d) g_i);  out_J = B V
 //
-// g stands for the weights that were not sampled. A sequence of at most d real tokens gets exact
-// softmax attention. O(N d D) a head. The gradient is that of the formula, given what was sampled.
+// g stands for the weights that were not sampled: that of one key more, the mean of the sampled ones,
+// whose value is the mean of the others and which counts n - d times. So rows are softmax attention
+// to d + 1 keys, and what torch has for that computes them. A sequence of at most d real tokens gets
+// exact softmax attention. O(N d D) a head. The gradient is that of the formula, given what was sampled.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
